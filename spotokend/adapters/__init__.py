@@ -1,0 +1,1 @@
+"""Floor 2, the adapters: each touches one outside thing, and none imports another."""

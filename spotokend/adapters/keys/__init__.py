@@ -1,0 +1,1 @@
+"""Where the key of the store comes from: one module a source."""
