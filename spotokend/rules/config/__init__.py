@@ -1,0 +1,1 @@
+"""The configuration: values, how TOML becomes them, and what a reload changes."""
