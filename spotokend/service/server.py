@@ -1,0 +1,198 @@
+"""The server: connections, back-pressure and deadlines around the pure session.
+
+What is promised here, and tested by trying to break it:
+
+- A client that is silent, slow, flooding or malformed costs its own connection only: reads are
+  small and take turns, output is bounded, half a message and an unread reply have deadlines, and
+  whatever is raised inside a connection ends that connection at most.
+- An idle connection costs a few kilobytes, no task and no timer.
+- A reply that is ready is written in the turn of the loop in which the request came.
+- Nothing of an exception crosses the socket but the id under which it is logged.
+- No path is ever unlinked.
+
+The one module of the service that is asyncio's and not anyio's: an asyncio protocol needs two
+thirds of the processor time of anyio's streams a request (``tests/bench/transport.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import socket
+import sys
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.abc
+
+from spotokend.adapters.peercred import Peer, read_peer
+from spotokend.errors import Forbidden
+from spotokend.service.connection import (
+    HALF_MESSAGE_TIMEOUT,
+    UNREAD_TIMEOUT,
+    Connection,
+    Handlers,
+    Log,
+    Shared,
+)
+
+_ACCEPTED_AT_ONCE = 64
+_ACCEPT_PAUSE = 0.5
+_RESERVED_DESCRIPTORS = 64
+# Never given to clients: the store, the journal and the connections to the endpoint need theirs.
+_FLUSH_TIME = 2.0
+# Seconds for clients to take their last replies when the server closes.
+
+
+class Server:
+    """Serves every client of one listening Unix socket.
+
+    Clients of another user than ``own_uid`` are refused, root too: a daemon with grants for
+    everybody would be a different program. ``read_peer`` and the timeouts (seconds) are for tests.
+    """
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        *,
+        own_uid: int,
+        log: Log,
+        read_peer: Callable[[socket.socket], Peer] = read_peer,
+        unread_timeout: float = UNREAD_TIMEOUT,
+        half_message_timeout: float = HALF_MESSAGE_TIMEOUT,
+    ) -> None:
+        self._shared = Shared(
+            handlers,
+            log=log,
+            unread_timeout=unread_timeout,
+            half_message_timeout=half_message_timeout,
+        )
+        self._own_uid = own_uid
+        self._log = log
+        self._read_peer = read_peer
+        self._most = _most_connections()
+        self._full = False
+        self._pause: asyncio.TimerHandle | None = None
+        self._arriving: set[asyncio.Task[None]] = set()
+        self._closing = asyncio.Event()
+        self._closed = asyncio.Event()
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._shared.connections)
+
+    async def serve(
+        self,
+        listener: socket.socket,
+        *,
+        task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until :meth:`close` or cancellation. Takes the listener over, and closes it."""
+        listener.setblocking(False)
+        self._accept_from(listener)
+        try:
+            task_status.started()
+            await self._closing.wait()
+            self._accept_no_more(listener)
+            await _ended(self._arriving)
+            for connection in list(self._shared.connections):
+                connection.dismiss()
+            with anyio.move_on_after(_FLUSH_TIME):
+                await self._shared.everybody_left()
+        finally:
+            self._accept_no_more(listener)
+            with anyio.CancelScope(shield=True):
+                await _ended(self._arriving)
+                for connection in list(self._shared.connections):
+                    connection.abort()
+                await self._shared.everybody_left()
+                await _ended(self._shared.tasks)
+            self._closed.set()
+
+    async def close(self) -> None:
+        """Accept nobody any more, let clients take what is answered, and end :meth:`serve`.
+
+        What isn't answered by now is answered with "unavailable". Clients have two seconds.
+        """
+        self._closing.set()
+        await self._closed.wait()
+
+    def _accept_from(self, listener: socket.socket) -> None:
+        self._pause = None
+        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _accept_no_more(self, listener: socket.socket) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+        if listener.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(listener)
+            listener.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        """Take in those that wait, some a turn.
+
+        asyncio's own way (up to 3.12) tries a hundred times more once no descriptor is left.
+        """
+        room = self._most - len(self._shared.connections) - len(self._arriving)
+        if room <= 0:
+            return self._wait_for_room(listener, "the limit of open files is nearly reached")
+        for _ in range(min(room, _ACCEPTED_AT_ONCE)):
+            try:
+                client, _ = listener.accept()
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                return self._wait_for_room(listener, str(error.strerror))
+            self._full = False
+            task = asyncio.get_running_loop().create_task(self._welcome(client))
+            self._arriving.add(task)
+            task.add_done_callback(self._arriving.discard)
+        return None
+
+    def _wait_for_room(self, listener: socket.socket, reason: str) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener)
+        self._pause = loop.call_later(_ACCEPT_PAUSE, self._accept_from, listener)
+        if not self._full:
+            self._full = True
+            self._log(
+                "clients must wait",
+                level="warning",
+                words=reason,
+                connections=self.connections,
+                hint="end some clients, or raise LimitNOFILE",
+            )
+
+    async def _welcome(self, client: socket.socket) -> None:
+        try:
+            client.setblocking(False)
+            peer = self._read_peer(client)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                partial(Connection, self._shared, peer, self._refusal(peer)), client
+            )
+        except OSError as error:
+            client.close()
+            self._log("a client went at once", level="debug", words=error.strerror)
+
+    def _refusal(self, peer: Peer) -> Forbidden | None:
+        if peer.uid == self._own_uid:
+            return None
+        return Forbidden(
+            f"this daemon serves user {self._own_uid} only, and this is user {peer.uid}",
+            hint="run the command as that user, or a daemon of your own: spotokend run",
+        )
+
+
+async def _ended(tasks: Collection[asyncio.Task[Any]]) -> None:
+    if tasks:
+        await asyncio.wait(tasks)
+
+
+def _most_connections() -> int:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return max(limit - _RESERVED_DESCRIPTORS, limit // 2)
