@@ -1,0 +1,309 @@
+"""Every command, argument and option, as one table.
+
+The parser, the help, and later the manual pages and the shells' completion are made from
+:data:`COMMANDS`; nothing about the command line is written down twice. A command ``NAME`` is the
+function ``run(arguments) -> int`` of the module ``spotokend.cli.NAME``, which is imported only when
+it is the one that was asked for.
+"""
+
+from __future__ import annotations
+
+import math
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself stays out of the start of ``spotokend token``
+    from collections.abc import Callable
+
+
+class Argument:
+    """A word by its place: ``ACCOUNT``."""
+
+    __slots__ = ("count", "environ", "help", "name")
+
+    def __init__(self, name: str, help: str, *, count: str = "", environ: str = "") -> None:  # noqa: A002 - argparse's own word
+        self.name = name
+        self.help = help
+        self.count = count
+        """As argparse's ``nargs``: ``""`` exactly one, ``?`` at most one, ``*`` any number."""
+        self.environ = environ
+        """The variable that is read where the word is missing."""
+
+
+class Option:
+    """A word by its name: ``--min-ttl S``; without a ``metavar`` a switch."""
+
+    __slots__ = ("choices", "default", "flag", "help", "kind", "metavar", "repeatable")
+
+    def __init__(
+        self,
+        flag: str,
+        metavar: str,
+        help: str,  # noqa: A002 - argparse's own word
+        *,
+        kind: Callable[[str], object] = str,
+        default: object = None,
+        choices: tuple[str, ...] = (),
+        repeatable: bool = False,
+    ) -> None:
+        self.flag = flag
+        self.metavar = metavar
+        self.help = help
+        self.kind = kind
+        self.default = default
+        self.choices = choices
+        self.repeatable = repeatable
+
+
+class Command:
+    """One command, or a group of them: ``config check``."""
+
+    __slots__ = ("arguments", "commands", "daily", "detail", "name", "options", "summary")
+
+    def __init__(
+        self,
+        name: str,
+        summary: str,
+        *,
+        detail: str = "",
+        arguments: tuple[Argument, ...] = (),
+        options: tuple[Option, ...] = (),
+        commands: tuple[Command, ...] = (),
+        daily: bool = False,
+    ) -> None:
+        self.name = name
+        self.summary = summary
+        """One line, for the list of commands."""
+        self.detail = detail
+        """A paragraph, for the command's own help."""
+        self.arguments = arguments
+        self.options = options
+        self.commands = commands
+        self.daily = daily
+        """Listed among what is typed every day."""
+
+
+def seconds(text: str) -> float:
+    """A number of seconds that makes sense as a length: finite, not negative.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(text)
+    return value
+
+
+def port(text: str) -> int:
+    """A TCP port; 0 means any free one.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise ValueError(text)
+    return value
+
+
+_ACCOUNT = Argument(
+    "account",
+    "the account; else $SPOTOKEND_ACCOUNT, the configuration's default_account, or the only one",
+    count="?",
+    environ="SPOTOKEND_ACCOUNT",
+)
+_SCOPE = "--scope"
+_CONFIG = Option(
+    "--config",
+    "FILE",
+    "the configuration; else $SPOTOKEND_CONFIG, or spotokend/config.toml in $XDG_CONFIG_HOME",
+)
+_JSON = Option("--json", "", "JSON for programs")
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        "login",
+        "log in to an account in the browser",
+        detail="Opens the browser, waits for its answer on a loopback port, and also reads an "
+        "address that is pasted here: over SSH, or where the browser runs on another machine. "
+        "A login that exists serves on until the new one is stored.",
+        arguments=(
+            Argument(
+                "account",
+                "the account to log in to; else $SPOTOKEND_ACCOUNT, the configuration's "
+                "default_account, the only one, or main",
+                count="?",
+                environ="SPOTOKEND_ACCOUNT",
+            ),
+        ),
+        options=(
+            Option("--client", "NAME", "the client (app) of the configuration to log in with"),
+            Option(_SCOPE, "SCOPE", "ask for this scope in addition", repeatable=True),
+            Option("--no-browser", "", "open no browser; the address alone goes to stdout"),
+            Option("--paste", "", "don't listen; wait for the address to be pasted"),
+        ),
+        daily=True,
+    ),
+    Command(
+        "token",
+        "print a token that works",
+        detail="Prints the access token and a newline, and nothing else. header: the whole "
+        "Authorization line for curl -H. env: SPOTIFY_ACCESS_TOKEN=… quoted for a shell's eval. "
+        "json: the token with its account, expiry, scopes and generation.",
+        arguments=(_ACCOUNT,),
+        options=(
+            Option("--min-ttl", "S", "the token must live S more seconds", kind=seconds),
+            Option(_SCOPE, "SCOPE", "the token must have this scope", repeatable=True),
+            Option(
+                "--format",
+                "FORMAT",
+                "raw (the default), header, json or env",
+                default="raw",
+                choices=("raw", "header", "json", "env"),
+            ),
+        ),
+        daily=True,
+    ),
+    Command(
+        "status",
+        "how all accounts are, or the story of one",
+        arguments=(Argument("account", "tell everything about this account", count="?"),),
+        options=(_JSON,),
+        daily=True,
+    ),
+    Command(
+        "logout",
+        "forget an account's login and delete its tokens",
+        detail="Deletes what is stored here. The provider still lists the app among those that "
+        "have access; revoke it there too if it shall have none.",
+        arguments=(Argument("account", "the account; always by its name"),),
+        daily=True,
+    ),
+    Command(
+        "run",
+        "run the daemon in the foreground",
+        options=(
+            _CONFIG,
+            Option(
+                "--log-level",
+                "LEVEL",
+                "debug, info, warning or error; else the configuration's",
+                choices=("debug", "info", "warning", "error"),
+            ),
+        ),
+    ),
+    Command(
+        "stop",
+        "stop the daemon, and wait until it has ended",
+        detail="A refresh under way is finished and stored first. Under systemd: "
+        "systemctl --user stop spotokend.",
+    ),
+    Command(
+        "reload",
+        "read the configuration anew and say what changed",
+        detail="A configuration with an error in it changes nothing.",
+    ),
+    Command(
+        "refresh",
+        "renew an account's token now",
+        detail="For tests and suspicions: the daemon renews in time by itself.",
+        arguments=(_ACCOUNT,),
+    ),
+    Command(
+        "watch",
+        "print what happens, one line an event",
+        arguments=(Argument("accounts", "only these accounts", count="*"),),
+        options=(Option("--tokens", "", "new tokens too, readable"), _JSON),
+    ),
+    Command(
+        "config",
+        "check, start or show the configuration",
+        commands=(
+            Command(
+                "check",
+                "say whether the configuration is good, and everything that is wrong",
+                options=(_CONFIG,),
+            ),
+            Command(
+                "init",
+                "write a first configuration; never edits one that exists",
+                options=(
+                    _CONFIG,
+                    Option(
+                        "--client-id",
+                        "ID",
+                        "the app's client id; else $SPOTIPY_CLIENT_ID, or it is asked for",
+                    ),
+                    Option(_SCOPE, "SCOPE", "ask for this scope at login", repeatable=True),
+                ),
+            ),
+            Command(
+                "show",
+                "print the configuration in effect, with all defaults and without secrets",
+                options=(_CONFIG,),
+            ),
+        ),
+    ),
+    Command(
+        "service",
+        "run the daemon as a systemd user service",
+        commands=(
+            Command("install", "install the unit and start it, now and at each login"),
+            Command("uninstall", "stop it and remove the unit; configuration and logins stay"),
+        ),
+    ),
+    Command(
+        "sandbox",
+        "an offline stand-in for Spotify's accounts service",
+        detail="Prints a configuration that uses it on stdout, and runs until Ctrl-C. Nothing "
+        "leaves this machine.",
+        options=(
+            Option("--port", "PORT", "listen there; else on a free port", kind=port, default=0),
+            Option("--auto-approve", "", "agree to every login without asking"),
+            Option(
+                "--token-life",
+                "S",
+                "seconds that an access token lives (3600)",
+                kind=seconds,
+                default=3600.0,
+            ),
+            Option(
+                "--grant-life",
+                "S",
+                "seconds that a login lives (180 days)",
+                kind=seconds,
+                default=180 * 86_400.0,
+            ),
+            Option(
+                "--rotation",
+                "MODE",
+                "new refresh tokens: never (the default, as Spotify), optional or always",
+                default="never",
+                choices=("never", "optional", "always"),
+            ),
+            Option(
+                "--grace",
+                "S",
+                "seconds that a replaced refresh token still works (0)",
+                kind=seconds,
+                default=0.0,
+            ),
+            Option(
+                "--keep-family",
+                "",
+                "a replaced refresh token that is used again is refused, and that is all; "
+                "else it ends the whole login",
+            ),
+        ),
+    ),
+    Command(
+        "demo",
+        "sandbox, daemon and three accounts, to look at",
+        options=(Option("--once", "", "end after two refreshes of each account"),),
+    ),
+)
+
+
+def find(commands: tuple[Command, ...], name: str) -> Command | None:
+    """The command of that name among ``commands``."""
+    return next((command for command in commands if command.name == name), None)
