@@ -1,0 +1,243 @@
+"""``spotokend service``: the unit that is written, and what systemd's manager is asked to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spotokend.adapters import systemd
+from spotokend.errors import Misconfigured
+
+
+class Manager:
+    """Takes systemctl's place: remembers what it was asked, and refuses what it is told to."""
+
+    def __init__(self, refuse=None, words=""):
+        self.asked = []
+        self._refuse = refuse
+        self._words = words
+
+    def __call__(self, command):
+        assert command[:2] == ["systemctl", "--user"]
+        self.asked.append(" ".join(command[2:]))
+        status = 1 if command[2] == self._refuse else 0
+        return subprocess.CompletedProcess(command, status, stdout="", stderr=self._words)
+
+
+def no_systemctl(command):
+    raise FileNotFoundError(command[0])
+
+
+@pytest.fixture
+def units(tmp_path):
+    """The folder of the user's units, which doesn't exist yet."""
+    return tmp_path / "systemd" / "user"
+
+
+@pytest.fixture
+def executable(tmp_path):
+    """A path with everything in it that systemd gives a meaning to, and yet allows."""
+    path = tmp_path / "a good 100%i $HOME" / "spotokend"
+    path.parent.mkdir()
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_install_writes_the_unit_and_starts_it(units, executable):
+    """One file, whole and under its name alone; the manager reads, enables and starts it."""
+    manager = Manager()
+
+    done = systemd.install(executable, units, manager)
+
+    assert manager.asked == [
+        "show --property=Version",
+        "daemon-reload",
+        "enable spotokend.service",
+        "restart spotokend.service",
+    ]
+    assert [path.name for path in units.iterdir()] == ["spotokend.service"]
+    assert done[0] == f"Wrote {units / 'spotokend.service'}."
+    assert "%executable%" not in (units / "spotokend.service").read_text()
+
+
+def test_installing_again_replaces_what_is_there(units, executable):
+    """An update brings its own unit, and the running daemon is started anew with it."""
+    units.mkdir(parents=True)
+    (units / "spotokend.service").write_text("of an older release")
+    manager = Manager()
+
+    systemd.install(executable, units, manager)
+
+    assert "ExecStart=" in (units / "spotokend.service").read_text()
+    assert manager.asked[-1] == "restart spotokend.service"
+
+
+@pytest.mark.parametrize(
+    ("run", "said", "cure"),
+    [
+        (no_systemctl, "runs no systemd", "spotokend run --detach"),
+        (Manager("show", "Failed to connect to bus"), "Failed to connect to bus", "enable-linger"),
+        (Manager("show"), "status 1", "enable-linger"),
+    ],
+)
+def test_without_a_manager_nothing_is_written_and_the_cure_is_told(
+    units, executable, run, said, cure
+):
+    """No systemd, or none for this user: said in words, status 2."""
+    with pytest.raises(Misconfigured, match=said) as refused:
+        systemd.install(executable, units, run)
+
+    assert cure in refused.value.hint
+    assert refused.value.exit_status == 2
+    assert not units.exists()
+
+
+def test_what_the_manager_objects_to_is_quoted(units, executable):
+    """Its own words, with the command, and where to look further."""
+    manager = Manager("enable", "Unit is masked.\n")
+
+    with pytest.raises(Misconfigured) as refused:
+        systemd.install(executable, units, manager)
+
+    assert refused.value.message == (
+        "`systemctl --user enable spotokend.service` did not work: Unit is masked."
+    )
+    assert "journalctl --user -u spotokend.service" in refused.value.hint
+
+
+@pytest.mark.parametrize("path", ["spotokend", "/does/not/exist/spotokend"])
+def test_only_a_program_with_its_whole_path_is_installed(units, path):
+    """A name that the manager could not find is refused before it is asked."""
+    manager = Manager()
+
+    with pytest.raises(Misconfigured, match=f"{path} is no program"):
+        systemd.install(path, units, manager)
+
+    assert manager.asked == []
+
+
+@pytest.mark.parametrize("name", ["a\nType=oneshot", 'a"b', "a'b", "a\\b"])
+def test_a_path_that_systemd_does_not_take_is_refused(units, tmp_path, name):
+    """A line break would even add a setting to the unit."""
+    path = tmp_path / name
+    path.write_text("")
+    path.chmod(0o755)
+
+    with pytest.raises(Misconfigured, match="quote, backslash or control character"):
+        systemd.install(str(path), units, Manager())
+
+    assert not units.exists()
+
+
+def test_a_folder_that_can_not_be_written_is_named(tmp_path, executable):
+    """A file stands where the folder should be; nothing else is touched, no draft stays."""
+    (tmp_path / "systemd").write_text("")
+
+    with pytest.raises(Misconfigured, match="could not be written: Not a directory"):
+        systemd.install(executable, tmp_path / "systemd" / "user", Manager())
+
+
+def test_no_draft_stays_behind_when_the_unit_can_not_be_replaced(units, executable):
+    """A folder under the unit's name can't be replaced by a file."""
+    (units / "spotokend.service").mkdir(parents=True)
+
+    with pytest.raises(Misconfigured, match="could not be written"):
+        systemd.install(executable, units, Manager())
+
+    assert [path.name for path in units.iterdir()] == ["spotokend.service"]
+
+
+def test_uninstall_stops_and_removes_it(units, executable):
+    """After it the manager knows no such unit."""
+    systemd.install(executable, units, Manager())
+    manager = Manager()
+
+    done = systemd.uninstall(units, manager)
+
+    assert manager.asked == [
+        "show --property=Version",
+        "disable --now spotokend.service",
+        "daemon-reload",
+    ]
+    assert list(units.iterdir()) == []
+    assert done[-1] == f"Removed {units / 'spotokend.service'}."
+
+
+def test_uninstall_where_nothing_is_installed_does_nothing(units):
+    """Said, not an error: the state asked for is the state there is."""
+    assert systemd.uninstall(units, no_systemctl) == [
+        f"There is no {units / 'spotokend.service'}: nothing to do."
+    ]
+
+
+def test_a_unit_that_can_not_be_removed_is_named(units):
+    """Here a folder stands under its name."""
+    (units / "spotokend.service").mkdir(parents=True)
+
+    with pytest.raises(Misconfigured, match="could not be removed") as refused:
+        systemd.uninstall(units, Manager())
+
+    assert refused.value.hint == "remove it by hand"
+
+
+@pytest.mark.parametrize(
+    ("environ", "folder"),
+    [
+        ({"XDG_CONFIG_HOME": "/srv/ada/config"}, "/srv/ada/config/systemd/user"),
+        ({"XDG_CONFIG_HOME": "relative"}, "{home}/.config/systemd/user"),
+        ({}, "{home}/.config/systemd/user"),
+    ],
+)
+def test_units_live_in_the_configuration_folder(environ, folder, own_world):
+    """The XDG specification: a relative folder is ignored."""
+    assert systemd.user_unit_dir(environ) == Path(folder.format(home=own_world))
+
+
+def test_the_unit_comes_from_an_installed_package_first(tmp_path, monkeypatch):
+    """A wheel carries it under spotokend/systemd; only a checkout has it one folder up."""
+    packaged = tmp_path / "systemd" / "spotokend.service"
+    packaged.parent.mkdir()
+    packaged.write_text("[Service]\nExecStart=%executable% run\n")
+    monkeypatch.setattr(systemd.resources, "files", lambda package: tmp_path)
+    units = tmp_path / "units"
+
+    systemd.install(sys.executable, units, Manager())
+
+    assert (units / "spotokend.service").read_text() == (
+        f'[Service]\nExecStart="{sys.executable}" run\n'
+    )
+
+
+def test_systemctl_is_run_with_its_words_captured(tmp_path, monkeypatch):
+    """The real runner, with a program of that name on the path."""
+    program = tmp_path / "systemctl"
+    program.write_text('#!/bin/sh\necho "$@" >&2\nexit 3\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    done = systemd.run_systemctl(["systemctl", "--user", "show"])
+
+    assert (done.returncode, done.stderr) == (3, "--user show\n")
+
+
+def test_systemd_itself_finds_nothing_wrong_with_the_unit(units, executable, own_world):
+    """``systemd-analyze verify`` has no complaint, and finds the program despite its odd path."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze isn't installed (Debian: systemd)")
+    systemd.install(executable, units, Manager())
+
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", "--user", units / "spotokend.service"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    # Its status is 0 for much that it complains of.
+    assert (verified.stdout + verified.stderr, verified.returncode) == ("", 0)
