@@ -9,7 +9,6 @@ from __future__ import annotations
 import hmac
 from typing import NoReturn
 
-
 _ANY = ("utf-8", "surrogatepass")
 """JSON can hold halves of characters; comparing must not raise while an answer is being saved."""
 

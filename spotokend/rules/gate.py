@@ -1,0 +1,203 @@
+"""One client's gate: all its accounts share one quota, and so one back-off (spotify.md).
+
+Open, up to ``in_flight`` refreshes run at once. A transient failure closes it for a back-off that
+grows; then **one** account probes, and the rest follow its outcome. A client that the server does
+not know is blocked until the configuration changes.
+
+Pure: each function returns a new :class:`Gate`. The moment it opens is stored in it and is what the
+keeper sleeps for: the sleep taken is the back-off computed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from . import schedule
+from .schedule import NEVER, Boot, Timing
+
+LONG_AGO = Boot(-math.inf)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """See the module."""
+
+    failures: int = 0
+    """Of probes in a row; 0: open."""
+    opens_at: Boot = LONG_AGO
+    """When the next probe may go."""
+    asked_until: Boot = LONG_AGO
+    """What the server asked for by ``Retry-After``: nothing goes before, whoever waits."""
+    hurried: bool = False
+    """The present back-off was shortened already because somebody waits."""
+    probe: str | None = None
+    """The account whose attempt decides for all."""
+    in_flight: int = 0
+    reason: str | None = None
+    """Why it is closed or blocked."""
+    hint: str | None = None
+    blocked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A transient failure, as far as the gate is concerned."""
+
+    reason: str
+    retry_after: float | None = None
+
+
+def may_start(gate: Gate, now: Boot, timing: Timing, *, urgent: bool = False) -> bool:
+    """Whether one more refresh may start now.
+
+    An urgent one (inside a known grace, in which a retry still saves the grant) passes a gate that
+    only our own back-off closed.
+    """
+    if gate.blocked or gate.in_flight >= timing.in_flight or now < gate.asked_until:
+        return False
+    if gate.failures == 0 or urgent:
+        return True
+    return gate.probe is None and now >= gate.opens_at
+
+
+def next_chance(gate: Gate, now: Boot) -> Boot:
+    """When to look again if nothing ends before; ``NEVER`` where only an end or a reload helps."""
+    if gate.blocked or (gate.failures and gate.probe is not None):
+        return NEVER
+    opens_at = max(gate.opens_at, gate.asked_until)
+    return opens_at if opens_at > now else NEVER
+
+
+def closed_until(gate: Gate) -> Boot:
+    """When the gate opens as far as is known; in the past while it is open."""
+    return NEVER if gate.blocked else max(gate.opens_at, gate.asked_until)
+
+
+def started(gate: Gate, account: str) -> Gate:
+    """An attempt goes through."""
+    probe = account if gate.failures and gate.probe is None else gate.probe
+    return replace(gate, in_flight=gate.in_flight + 1, probe=probe)
+
+
+def ended(gate: Gate, account: str) -> Gate:
+    """The attempt is over, whatever came of it; always called, after its verdict."""
+    probe = None if gate.probe == account else gate.probe
+    return replace(gate, in_flight=gate.in_flight - 1, probe=probe)
+
+
+def answered(gate: Gate) -> Gate:
+    """The server serves this client: also with ``invalid_grant``, which concerns one account.
+
+    What it asked for by ``Retry-After`` stands: this may be an answer to a request that was sent
+    before.
+    """
+    return replace(
+        gate,
+        failures=0,
+        opens_at=LONG_AGO,
+        hurried=False,
+        probe=None,
+        reason=None,
+        hint=None,
+        blocked=False,
+    )
+
+
+def failed(
+    gate: Gate,
+    account: str,
+    failure: Failure,
+    *,
+    now: Boot,
+    u: float,
+    waiting: bool,
+    timing: Timing,
+) -> Gate:
+    """An attempt met a transient failure.
+
+    Of several in flight when the line broke the first one counts; the others say nothing new.
+    """
+    asked_until = gate.asked_until
+    if failure.retry_after is not None:
+        wait = schedule.clamp_retry_after(failure.retry_after, timing)
+        asked_until = max(asked_until, Boot(now + wait))
+    if gate.blocked or (gate.failures and gate.probe != account):
+        return replace(gate, asked_until=asked_until)
+    failures = gate.failures + 1
+    # Retry-After is a floor, and the jitter comes on top: hosts that heard the same figure
+    # must not all return in the same instant.
+    begin = max(now, asked_until)
+    return replace(
+        gate,
+        failures=failures,
+        opens_at=Boot(begin + schedule.backoff(failures, u, waiting=waiting, timing=timing)),
+        asked_until=asked_until,
+        hurried=waiting,
+        reason=failure.reason,
+    )
+
+
+def hurry(gate: Gate, *, now: Boot, u: float, timing: Timing) -> Gate:
+    """Somebody waits: a long back-off becomes a short one, once.
+
+    Were the dice thrown for each caller, the smallest of many throws would be no back-off at all.
+    """
+    if gate.failures == 0 or gate.hurried or gate.probe is not None:
+        return gate
+    short = schedule.backoff(gate.failures, u, waiting=True, timing=timing)
+    opens_at = min(gate.opens_at, Boot(max(now, gate.asked_until) + short))
+    return replace(gate, opens_at=opens_at, hurried=True)
+
+
+def block(gate: Gate, reason: str, hint: str) -> Gate:
+    """The server refused the client itself: nothing more goes out. It is there, at least."""
+    return replace(answered(gate), blocked=True, reason=reason, hint=hint)
+
+
+def unblock(gate: Gate) -> Gate:
+    """The configuration was applied anew."""
+    return replace(gate, blocked=False, reason=None, hint=None) if gate.blocked else gate
+
+
+INCIDENT_WINDOW = 600.0
+"""Seconds: of the accounts tried within them, so many refused at once are no coincidence."""
+YOUNG_GRANT = 150 * schedule.DAY
+"""A grant younger than this has no business to be over: Spotify's live 180 days."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """What one endpoint answered lately: the ground on which a refusal is believed or not.
+
+    A provider has refused the grants of most users before, falsely
+    (metabrainz/listenbrainz-server#1921).
+    """
+
+    tried: tuple[tuple[Boot, str, bool], ...] = ()
+    """(when, account, refused), the last INCIDENT_WINDOW of them, one an account."""
+    trouble_at: Boot = LONG_AGO
+    """The last lost answer or 5xx."""
+
+
+def note(refusals: Refusals, *, account: str, refused: bool, trouble: bool, now: Boot) -> Refusals:
+    """Take down what an attempt met."""
+    kept = tuple(
+        entry
+        for entry in refusals.tried
+        if entry[0] > now - INCIDENT_WINDOW and entry[1] != account
+    )
+    if trouble:
+        return Refusals(tried=kept, trouble_at=now)
+    return replace(refusals, tried=(*kept, (now, account, refused))[-1000:])
+
+
+def incident(refusals: Refusals, *, now: Boot, grant_age: float | None) -> bool:
+    """Whether a refusal just noted is to be doubted (design, "Refused")."""
+    recent = [entry for entry in refusals.tried if entry[0] > now - INCIDENT_WINDOW]
+    refused = sum(1 for entry in recent if entry[2])
+    if refused >= 2 and refused * 2 > len(recent):
+        return True
+    if now - refusals.trouble_at < INCIDENT_WINDOW:
+        return True
+    return grant_age is not None and grant_age < YOUNG_GRANT
