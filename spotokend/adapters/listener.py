@@ -24,7 +24,7 @@ BACKLOG = 1024
 _CURE = "set [daemon] socket or $SPOTOKEND_SOCK to another path"
 
 
-class AlreadyListening(SpotokendError):
+class AlreadyListening(Misconfigured):
     """Somebody answers at the path. ``pid`` is who listens there, 0 if that can't be seen."""
 
     def __init__(self, path: str, pid: int) -> None:

@@ -8,9 +8,7 @@ at most. An idle connection has no task and no timer.
 from __future__ import annotations
 
 import asyncio
-import secrets
 import select
-import traceback
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol, cast
@@ -19,6 +17,8 @@ from spotokend import wire
 from spotokend.adapters.peercred import Peer
 from spotokend.errors import InternalError, SpotokendError, Unavailable
 from spotokend.rules.session import UNREAD_LIMIT, Call, Session
+
+from . import defects
 
 UNREAD_TIMEOUT = 30.0
 """Seconds in which a client that owes us a read must take something."""
@@ -92,12 +92,7 @@ class Shared:
 
     def defect(self, what: str, error: BaseException) -> InternalError:
         """Log an exception that nobody foresaw; the error that tells the client its id."""
-        name = secrets.token_hex(4)
-        # Where it happened and its class, but not its text: that may quote a token.
-        where = "".join(traceback.format_tb(error.__traceback__))
-        self.log(
-            "defect", level="error", id=name, what=what, kind=type(error).__name__, where=where
-        )
+        name = defects.tell(self.log, what, error)
         return InternalError(
             f"a defect of the daemon, logged under {name}",
             id=name,

@@ -81,7 +81,7 @@ def test_a_missing_file(tmp_path):
     path = str(tmp_path / "missing" / "config.toml")
     assert refusal(path) == (
         f"there is no configuration at {path}",
-        "make one: spotokend login, which asks for what it needs, or spotokend config init",
+        "make one: spotokend config init",
     )
 
 

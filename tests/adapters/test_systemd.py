@@ -81,7 +81,7 @@ def test_installing_again_replaces_what_is_there(units, executable):
 @pytest.mark.parametrize(
     ("run", "said", "cure"),
     [
-        (no_systemctl, "runs no systemd", "spotokend run --detach"),
+        (no_systemctl, "runs no systemd", "spotokend run"),
         (Manager("show", "Failed to connect to bus"), "Failed to connect to bus", "enable-linger"),
         (Manager("show"), "status 1", "enable-linger"),
     ],

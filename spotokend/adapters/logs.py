@@ -1,0 +1,90 @@
+"""The daemon's log: one line an event on stderr, as text for people or JSON for machines.
+
+Importing structlog costs as much as the whole start, so events are kept until :meth:`Log.open` has
+loaded it, and nothing is lost in between. No event has a place for a secret: fields are words,
+names, numbers; what is a ``Secret`` shows its placeholder.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import deque
+from typing import Any, TextIO
+
+LEVELS = ("debug", "info", "warning", "error")
+KEPT = 1000
+"""Events that wait for structlog at most; the start has about ten."""
+
+
+class Log:
+    """Call it: ``log("refresh", level="info", account="main")``. Never raises."""
+
+    def __init__(self, level: str, style: str, *, stream: TextIO | None = None) -> None:
+        # Python has no stderr where its descriptor was closed before the start.
+        self._stream: TextIO | None = stream or sys.stderr
+        self._terminal = bool(self._stream and not self._stream.closed and self._stream.isatty())
+        self._json = style == "json" or (style == "auto" and not self._terminal)
+        self._kept: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self._logger: Any = None
+        self.set_level(level)
+
+    def set_level(self, level: str) -> None:
+        """Tell what is at least so important."""
+        self._least = LEVELS.index(level)
+
+    def __call__(self, event: str, *, level: str = "info", **fields: object) -> None:
+        """One event. ``fields`` that are None are left out."""
+        if self._stream is None or LEVELS.index(level) < self._least:
+            return
+        record = {key: value for key, value in fields.items() if value is not None}
+        record |= {"event": event, "level": level, "timestamp": _timestamp()}
+        # In this order: another thread may be just opening it.
+        self._kept.append(record)
+        if self._logger is not None:
+            self._write_kept()
+
+    def open(self) -> None:
+        """Load structlog and write what was kept."""
+        import structlog
+
+        renderer: Any
+        if self._json:
+            renderer = structlog.processors.JSONRenderer(sort_keys=True)
+        else:
+            renderer = structlog.dev.ConsoleRenderer(
+                colors=self._terminal and not os.environ.get("NO_COLOR"),
+                # The default prints the variables of each frame: there lie the secrets.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        self._logger = structlog.wrap_logger(
+            structlog.PrintLogger(self._stream), processors=[renderer]
+        )
+        self._write_kept()
+
+    def close(self) -> None:
+        """Write what is left: the program ends."""
+        if self._logger is None and self._kept:
+            self.open()
+
+    def _write_kept(self) -> None:
+        while True:
+            try:
+                record = self._kept.popleft()
+            except IndexError:
+                return
+            self._write(record)
+
+    def _write(self, record: dict[str, Any]) -> None:
+        try:
+            self._logger.msg(**record)
+        except (OSError, ValueError):
+            # The terminal is gone, or the disk behind a redirection is full: the log is not what
+            # the program is for.
+            return
+
+
+def _timestamp() -> str:
+    now = time.time()
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1000):03d}Z"

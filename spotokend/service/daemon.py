@@ -1,0 +1,308 @@
+"""The daemon: the one place where its parts are put together, started and stopped.
+
+Read :meth:`Daemon.publish` to know who hears of a change. The order of a start: configuration,
+lock, key, store, socket, loops; the first stored token is served before httpx and structlog are
+loaded. The order of a stop: nothing new is begun, what is under way is finished and saved, replies
+are flushed, the socket goes last.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio import to_thread
+
+from spotokend import paths
+from spotokend.adapters.client_secrets import read_secret
+from spotokend.adapters.config_file import read_config
+from spotokend.adapters.keys.file import load_or_create_key
+from spotokend.adapters.listener import bind, remove
+from spotokend.adapters.lockfile import AlreadyRunning, StateLock
+from spotokend.adapters.logs import Log
+from spotokend.adapters.store.base import StoreError
+from spotokend.adapters.store.sqlite import SqliteStore
+from spotokend.errors import Misconfigured, SpotokendError
+from spotokend.rules.config.diff import changes
+from spotokend.rules.config.values import Config
+from spotokend.rules.notice import Change, Level, Notice, notices
+from spotokend.rules.schedule import Boot, Wall
+from spotokend.rules.secret import Secret
+
+from .board import Board
+from .handlers import Handlers
+from .keeper import Keeper
+from .logins import Logins
+from .refresh import Refresh
+from .registry import Account, Registry
+from .roster import Roster
+from .rows import Clock, Rows
+from .server import Server
+from .status import Status
+from .vault import Vault
+
+if TYPE_CHECKING:
+    from spotokend.adapters.endpoint import Endpoint
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def run(config_path: str, *, log_level: str | None = None) -> int:
+    """Run the daemon in the foreground until it is told to stop; returns the exit status.
+
+    Raises:
+        Misconfigured: nothing was started; the message names the place and the cure.
+    """
+    os.umask(0o077)  # nothing that it makes is ever readable by others, not even for a moment
+    config = read_config(config_path)
+    client_secrets = read_secrets(config)
+    log = Log(log_level or config.daemon.log_level, config.daemon.log_format)
+    for warning in config.warnings:
+        log("configuration", level="warning", words=warning)
+    store_path = config.store.path or os.path.join(paths.state_dir(), "store.sqlite3")
+    key_path = config.store.key or os.path.join(os.path.dirname(store_path), "key")
+    socket_path = os.environ.get("SPOTOKEND_SOCK") or config.daemon.socket or paths.socket_path()
+    daemon = Daemon(config, config_path, socket_path, log, log_level=log_level)
+    # The socket accepts clients, and so shows that somebody is here, before the loop can heed a
+    # signal: one that comes in between waits.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        with StateLock(f"{store_path}.lock"), bind(socket_path) as listener:
+            try:
+                anyio.run(daemon.serve, store_path, key_path, listener, client_secrets)
+            finally:
+                listener.close()  # where nothing was served: one that lives isn't removed
+                remove(socket_path)
+    except AlreadyRunning as error:
+        raise Misconfigured(str(error)) from None
+    except StoreError as error:
+        raise Misconfigured(f"the store can't be used: {error}") from None
+    finally:
+        log.close()
+    return 0
+
+
+def read_secrets(config: Config) -> dict[str, Secret | None]:
+    """The client secrets, each from its source, by client.
+
+    Raises:
+        Misconfigured: a source can't be read; the message names it.
+    """
+    return {
+        name: None
+        if client.client_secret is None
+        else read_secret(client.client_secret, place=f"clients.{name}.client_secret")
+        for name, client in config.clients.items()
+    }
+
+
+class Daemon:
+    """See the module."""
+
+    def __init__(
+        self,
+        config: Config,
+        config_path: str,
+        socket_path: str,
+        log: Log,
+        *,
+        log_level: str | None = None,
+    ) -> None:
+        self._log_level = log_level
+        """Asked for on the command line: it outlives a reload."""
+        self._config_path = config_path
+        self._socket_path = socket_path
+        self._log = log
+        self._stop = anyio.Event()
+        self._reloading = anyio.Lock()
+        self._endpoint_lock = anyio.Lock()
+        self._endpoint: Endpoint | None = None
+        self.clock = Clock(
+            boot=lambda: Boot(time.clock_gettime(time.CLOCK_BOOTTIME)),
+            wall=lambda: Wall(time.time()),
+            rand=random.SystemRandom().random,
+            boot_id=_boot_id(),
+        )
+        self.registry = Registry(config, self.clock, publish=self.publish)
+        self.board = Board(self.clock)
+
+    def publish(self, account: Account, change: Change) -> None:
+        """An account's state changed: everybody who hears of it, in this order."""
+        self.keeper.schedule(account)
+        self.board.apply(account, change.before)
+        if self.board.watched(account.name):
+            self.board.tell_state(account.name, self.status.account(account))
+        for notice in notices(change):
+            self.tell(notice)
+
+    def tell(self, notice: Notice) -> None:
+        """A notice: to those that watch, and to the log."""
+        self.board.tell(notice)
+        self._log(
+            notice.kind,
+            level=notice.level.value,
+            account=notice.account,
+            words=notice.message,
+            hint=notice.hint,
+        )
+
+    async def serve(
+        self,
+        store_path: str,
+        key_path: str,
+        listener: socket.socket,
+        client_secrets: Mapping[str, Secret | None],
+    ) -> None:
+        """Compose the parts and run them until :meth:`stop`."""
+        store = await SqliteStore.open(store_path, now=self.clock.wall())
+        for note in store.notes:
+            self._log("store", level="warning", words=note)
+        key = load_or_create_key(
+            key_path,
+            store_is_empty=not await store.envelopes(limit=1),
+            random_bytes=secrets.token_bytes,
+        )
+        vault = Vault(store, Rows(key, self.clock, random_bytes=secrets.token_bytes))
+        await vault.check_key()
+        refresh = Refresh(
+            self.registry,
+            vault,
+            self.endpoint,
+            new_id=lambda: secrets.token_hex(8),
+            log=self._log,
+        )
+        self.keeper = Keeper(self.registry, refresh, clocks_moved=self._clocks_moved, log=self._log)
+        self._roster = Roster(self.registry, vault, log=self._log)
+        logins = Logins(
+            self.registry,
+            vault,
+            self.endpoint,
+            random_bytes=secrets.token_bytes,
+            log=self._log,
+        )
+        self.status = Status(
+            self.registry,
+            socket=self._socket_path,
+            config_path=self._config_path,
+            store={"backend": "sqlite", "path": store_path},
+            connections=lambda: server.connections,
+        )
+        handlers = Handlers(
+            self.registry,
+            self.board,
+            self.keeper,
+            logins,
+            self.status,
+            reload=self.reload,
+            stop=self.stop,
+        )
+        server = Server(handlers, own_uid=os.getuid(), log=self._log)
+        await self._roster.populate(client_secrets)
+        try:
+            async with anyio.create_task_group() as around:
+                await around.start(self._heed_signals)
+                async with anyio.create_task_group() as serving:
+                    await serving.start(server.serve, listener)
+                    around.start_soon(self._load_the_slow_parts, logins)
+                    async with anyio.create_task_group() as keeping:
+                        await keeping.start(self.keeper.run)
+                        self._log("ready", pid=os.getpid(), socket=self._socket_path)
+                        await self._stop.wait()
+                        self._log("stopping")
+                        self.keeper.stop()
+                    await server.close()
+                around.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                if self._endpoint is not None:
+                    await self._endpoint.aclose()
+                await vault.close()
+
+    def stop(self) -> None:
+        """Finish what is under way, then end."""
+        self._stop.set()
+
+    async def reload(self) -> dict[str, object]:
+        """Read the configuration again: all of it is applied, or nothing; the ``reload`` result.
+
+        Raises:
+            Misconfigured: it can't be used; everything goes on as before.
+        """
+        async with self._reloading:
+            old = self.registry.config
+            new = await to_thread.run_sync(read_config, self._config_path)
+            client_secrets = await to_thread.run_sync(read_secrets, new)
+            found = changes(old, new)
+            # What is looked at once, at the start, stays as it is until the next.
+            daemon = replace(new.daemon, socket=old.daemon.socket, log_format=old.daemon.log_format)
+            applied = replace(new, daemon=daemon, store=old.store, timing=old.timing)
+            self._log.set_level(self._log_level or applied.daemon.log_level)
+            await self._roster.reconfigure(applied, client_secrets)
+            self.keeper.kick()
+        words = [change.words for change in found]
+        self._log("reloaded", changes=words)
+        return {"changes": words, "warnings": list(new.warnings)}
+
+    async def endpoint(self) -> Endpoint:
+        """The HTTP side, loaded when it is first needed: httpx costs as much as the whole start."""
+        async with self._endpoint_lock:
+            if self._endpoint is None:
+                make = await to_thread.run_sync(_import_endpoint)
+                self._endpoint = make(
+                    timing=self.registry.config.timing,
+                    boot=self.clock.boot,
+                    wall=self.clock.wall,
+                )
+        return self._endpoint
+
+    async def _load_the_slow_parts(self, logins: Logins) -> None:
+        await to_thread.run_sync(self._log.open)
+        try:
+            await logins.resume()
+        except StoreError as error:
+            self._log("store", level="error", words=str(error))
+
+    async def _heed_signals(
+        self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        with anyio.open_signal_receiver(*SIGNALS) as received:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            task_status.started()
+            async for number in received:
+                if number != signal.SIGHUP:
+                    self.stop()
+                    continue
+                try:
+                    await self.reload()
+                except SpotokendError as error:
+                    self._log("reload_refused", level="error", words=error.message, hint=error.hint)
+
+    def _clocks_moved(self, jump: float) -> None:
+        for account in self.registry.accounts.values():
+            self.board.prepare(account)
+        words = f"civil time was set by {jump:+.0f} s" if jump else "this host was asleep"
+        self.tell(Notice("clock_moved", Level.INFO, None, words, None, self.clock.wall()))
+
+
+def _import_endpoint() -> Callable[..., Endpoint]:
+    from spotokend.adapters.endpoint import Endpoint
+
+    return Endpoint
+
+
+def _boot_id() -> str:
+    """The kernel's name for this boot; without one no stored CLOCK_BOOTTIME is believed."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return secrets.token_hex(16)

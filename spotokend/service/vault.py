@@ -1,0 +1,183 @@
+"""The store and its key as one thing: accounts' states in, accounts' states out, sealed between.
+
+Unsealing happens when a secret is first needed: a start costs the same with one account and with
+100,000. What is written is durable when the call returns. A row of another client registration is
+never handed out and never overwritten: it goes aside, and comes back with its registration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
+
+import anyio
+
+from spotokend.adapters.store.base import (
+    CANDIDATE,
+    CURRENT,
+    Fenced,
+    Lease,
+    Outcome,
+    Row,
+    Store,
+    aside,
+)
+from spotokend.errors import Misconfigured
+from spotokend.rules.account import Attempt, Blocked, Holding, Policy, Sealed, State
+from spotokend.rules.transitions import due_at
+
+from .rows import Owner, Rows
+
+
+class Vault:
+    """See the module. All calls of the store go through here."""
+
+    def __init__(self, store: Store, rows: Rows) -> None:
+        self._store = store
+        self._rows = rows
+        # A login in the middle of an exchange would be deleted as the row that is exchanged.
+        self._one_at_a_time = anyio.Lock()
+
+    async def check_key(self) -> None:
+        """See that the key is the one that the store was sealed with.
+
+        Raises:
+            Misconfigured: it is another; nothing is touched.
+        """
+        key_id = self._rows.key.key_id
+        foreign = await self._store.envelopes(not_by=key_id, limit=1)
+        if foreign:
+            raise Misconfigured(
+                f"the key at hand ({key_id}) is not the one that sealed the store "
+                f"(the login of {foreign[0][0]}, for one)",
+                hint="put the right key file back; nothing was overwritten",
+            )
+
+    async def rows(self) -> AsyncIterator[Row]:
+        """Every account's clear columns."""
+        after = ""
+        while page := await self._store.scan(after):
+            for row in page:
+                yield row
+            after = page[-1].account
+
+    def sealed(self, row: Row, policy: Policy) -> Sealed:
+        """See :meth:`Rows.sealed`."""
+        return self._rows.sealed(row, policy)
+
+    async def unseal(self, owner: Owner, policy: Policy) -> State | None:
+        """What the store holds for the account under that registration; None: no such row."""
+        row = await self._store.load(owner.account)
+        if row is None or row.fingerprint != owner.fingerprint:
+            return None
+        return self._rows.to_state(row, policy)
+
+    async def begin(self, owner: Owner, state: State, attempt: Attempt) -> Lease:
+        """Make the intent durable; see :meth:`Store.begin` for what it raises.
+
+        A client-credentials account's first token has no row to hold an intent: it gets one. A
+        grant's row that is gone was deleted by a logout, which must not be undone here.
+        """
+        version = state.version
+        own = isinstance(state, Holding) and state.grant is None
+        if own and await self._store.load(owner.account) is None:
+            version = await self.put(owner, state)
+        return await self._store.begin(owner.account, version, self._rows.intent(attempt))
+
+    async def commit(self, owner: Owner, lease: Lease, state: State) -> int:
+        """Make an answer durable; returns the version."""
+        return await self._store.commit(lease, self._rows.to_row(owner, state, lease.version + 1))
+
+    async def settle(
+        self, owner: Owner, lease: Lease, outcome: Outcome, state: State, attempt: Attempt
+    ) -> int:
+        """Make an attempt without an answer durable; returns the version."""
+        row = self._rows.to_row(owner, state, lease.version + 1)
+        if outcome is Outcome.IN_DOUBT:
+            row = replace(row, intent=self._rows.intent(attempt, not_before=due_at(state)))
+        return await self._store.settle(lease, outcome, row)
+
+    async def put(self, owner: Owner, state: State, *, candidate: bool = False) -> int:
+        """Write a login, whatever is there; returns the version.
+
+        A candidate lies beside the row in use until it is known whose it is.
+        """
+        async with self._one_at_a_time:
+            if candidate:
+                return await self._put(owner, state, CANDIDATE)
+            old = await self._store.load(owner.account)
+            if old is not None and old.fingerprint != owner.fingerprint:
+                await self._put_aside(old)
+            return await self._put(owner, state)
+
+    async def candidates(self) -> list[tuple[Row, State]]:
+        """Logins that the end of the program left unfinished."""
+        found = []
+        for account in await self._store.slots(CANDIDATE):
+            row = await self._store.load(account, CANDIDATE)
+            if row is not None:
+                found.append((row, self._rows.to_state(row, Policy())))
+        return found
+
+    async def drop_candidate(self, account: str) -> None:
+        """It was promoted, or it is somebody else's."""
+        await self._store.delete(account, CANDIDATE)
+
+    async def delete(self, account: str, fingerprints: Iterable[str]) -> int:
+        """A logout; returns the version at which the counters stay.
+
+        What lies aside for one of these registrations goes too: the next start would bring it back.
+        """
+        async with self._one_at_a_time:
+            for fingerprint in fingerprints:
+                await self._store.delete(account, aside(fingerprint))
+            return await self._store.delete(account)
+
+    async def counters(self, account: str) -> tuple[int, int]:
+        """``(version, generation)`` reached, also after a logout."""
+        return await self._store.counters(account)
+
+    async def put_aside(self, fingerprint: str) -> list[str]:
+        """The accounts of which a row of that registration lies aside."""
+        return await self._store.slots(aside(fingerprint))
+
+    async def exchange(self, owner: Owner, policy: Policy) -> State | None:
+        """Make the row in use that of the account's present registration.
+
+        One of another goes aside: its refresh token must not be sent to this one, and undoing the
+        edit brings it back. Returns what there is for this one; None: nothing.
+        """
+        async with self._one_at_a_time:
+            row = await self._store.load(owner.account)
+            if row is not None and row.fingerprint == owner.fingerprint:
+                return self._rows.to_state(row, policy)
+            if row is not None:
+                await self._put_aside(row)
+                await self._store.delete(owner.account)
+            kept = await self._store.load(owner.account, aside(owner.fingerprint))
+            if kept is None:
+                return None
+            state = self._rows.to_state(kept, policy)
+            if isinstance(state, Blocked):
+                return state  # its envelope doesn't open: it stays as it is, where it is
+            _, generation = await self._store.counters(owner.account)
+            state = replace(state, generation=max(state.generation, generation))
+            version = await self._put(owner, state)
+            await self._store.delete(owner.account, aside(owner.fingerprint))
+            return replace(state, version=version)
+
+    async def close(self) -> None:
+        """Let go of the store."""
+        await self._store.close()
+
+    async def _put(self, owner: Owner, state: State, slot: str = CURRENT) -> int:
+        while True:
+            version, _ = await self._store.counters(owner.account)
+            row = self._rows.to_row(owner, state, version + 1)
+            try:
+                return await self._store.put(replace(row, slot=slot))
+            except Fenced:
+                continue  # a refresh was committed between the two steps; a login wins all the same
+
+    async def _put_aside(self, row: Row) -> None:
+        await self._store.put(replace(row, slot=aside(row.fingerprint)))

@@ -1,0 +1,322 @@
+"""The store with its key: no row of another registration, no login undone, no envelope destroyed."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+
+import anyio
+import pytest
+from stubborn_store import FULL, StubbornStore
+from world import virtual_time
+
+from spotokend.adapters.store.base import (
+    CANDIDATE,
+    Fenced,
+    Intent,
+    Outcome,
+    Row,
+    StoreError,
+    aside,
+)
+from spotokend.adapters.store.memory import MemoryStore
+from spotokend.errors import Misconfigured
+from spotokend.rules.account import Access, Attempt, Blocked, Fresh, Grant, Policy, Waiting
+from spotokend.rules.schedule import Boot, Wall
+from spotokend.rules.sealing import SealingKey
+from spotokend.rules.secret import Secret
+from spotokend.service.rows import Clock, Owner, Rows
+from spotokend.service.vault import Vault
+
+pytestmark = pytest.mark.anyio
+
+OLD, NEW = Owner("main", "spotify", "fingerprint-1"), Owner("main", "spotify", "fingerprint-2")
+POLICY = Policy()
+NOW = Boot(100.0)
+
+
+@pytest.fixture
+def anyio_backend():
+    """A slow disk costs no time."""
+    return virtual_time()
+
+
+def rows(key=bytes(32)) -> Rows:
+    clock = Clock(lambda: NOW, lambda: Wall(1000.0), lambda: 0.5, "boot-1")
+    return Rows(SealingKey(key), clock, random_bytes=bytes)
+
+
+def login(number=1, generation=1) -> Fresh:
+    return Fresh(
+        generation=generation,
+        grant=Grant(refresh_token=Secret(f"refresh-{number}")),
+        access=Access(
+            token=Secret(f"access-{number}"),
+            issued_at=Boot(0.0),
+            expires_at=Boot(3600.0),
+            generation=generation,
+        ),
+        due_at=Boot(2700.0),
+    )
+
+
+async def token(vault, owner) -> str | None:
+    """The refresh token in use."""
+    state = await vault.unseal(owner, POLICY)
+    return None if state is None else state.grant.refresh_token.reveal()
+
+
+async def test_a_row_goes_in_and_comes_out_sealed_between():
+    """Through ``put``, ``unseal``, ``rows`` and ``sealed``."""
+    vault = Vault(MemoryStore(), rows())
+    assert await vault.put(OLD, login()) == 1
+    assert await vault.unseal(OLD, POLICY) == replace(login(), version=1)
+    (row,) = [row async for row in vault.rows()]
+    assert row.sealed is None
+    assert vault.sealed(row, POLICY).due_at == 2700
+    assert await vault.counters("main") == (1, 1)
+
+
+async def test_more_rows_than_a_page_are_all_told():
+    """The store gives them a thousand at a time."""
+    vault = Vault(MemoryStore(), rows())
+    names = [f"account-{n:04}" for n in range(2001)]
+    for name in names:
+        await vault.put(Owner(name, "spotify", "fingerprint-1"), Waiting(**NOTHING))
+    assert [row.account async for row in vault.rows()] == names
+
+
+NOTHING = {"grant": None, "access": None, "retry_at": NOW}
+
+
+async def test_a_row_of_another_registration_is_nobodys():
+    """Its refresh token would be sent to another server: as if it were not there."""
+    vault = Vault(MemoryStore(), rows())
+    await vault.put(OLD, login())
+    assert await vault.unseal(NEW, POLICY) is None
+    assert await vault.unseal(Owner("other", "spotify", "fingerprint-1"), POLICY) is None
+
+
+async def test_the_key_that_sealed_the_store_is_the_only_one_taken():
+    """Another is refused in words before anything is touched; an empty store takes any."""
+    store = MemoryStore()
+    other = Vault(store, rows(bytes([1] * 32)))
+    await other.check_key()
+    await Vault(store, rows()).put(OLD, login())
+    await Vault(store, rows()).check_key()
+    with pytest.raises(Misconfigured) as refused:
+        await other.check_key()
+    assert "the login of main" in refused.value.message
+    assert SealingKey(bytes([1] * 32)).key_id in refused.value.message
+    await store.put(replace(await store.load("main"), slot=CANDIDATE))
+    await store.delete("main")
+    with pytest.raises(Misconfigured):
+        await other.check_key()
+
+
+# --- a refresh
+
+
+async def test_an_intent_is_durable_with_its_tries_and_closed_by_the_commit():
+    """begin → commit, and begin → settle in doubt."""
+    store = MemoryStore()
+    vault = Vault(store, rows())
+    version = await vault.put(OLD, login())
+    state = replace(login(), version=version)
+    attempt = Attempt("attempt-1", NOW, tries=2)
+    lease = await vault.begin(OLD, state, attempt)
+    assert (await store.load("main")).intent == Intent(
+        attempt="attempt-1", started_at=1000.0, tries=2
+    )
+    assert await vault.commit(OLD, lease, login(2, 2)) == 2
+    row = await store.load("main")
+    assert (row.intent, row.generation) == (None, 2)
+    lease = await vault.begin(OLD, replace(state, version=2), attempt)
+    waiting = Waiting(generation=2, grant=login(2).grant, access=None, retry_at=Boot(110.0))
+    assert await vault.settle(OLD, lease, Outcome.IN_DOUBT, waiting, attempt) == 3
+    assert (await store.load("main")).intent.not_before == 1010
+    lease = await vault.begin(OLD, replace(state, version=3), attempt)
+    assert await vault.settle(OLD, lease, Outcome.REFUSED, waiting, attempt) == 4
+    assert (await store.load("main")).intent is None
+
+
+async def test_only_a_clients_own_account_gets_a_row_for_its_first_intent():
+    """A grant's row that is gone was deleted by a logout."""
+    store = MemoryStore()
+    vault = Vault(store, rows())
+    with pytest.raises(Fenced):
+        await vault.begin(OLD, login(), Attempt("attempt-1", NOW))
+    assert await store.load("main") is None
+    lease = await vault.begin(OLD, Waiting(**NOTHING), Attempt("attempt-2", NOW))
+    assert (lease.version, (await store.load("main")).intent.attempt) == (1, "attempt-2")
+    lease = await vault.begin(OLD, Waiting(version=1, **NOTHING), Attempt("attempt-3", NOW))
+    assert lease.version == 1
+
+
+# --- logins
+
+
+async def test_a_login_overwrites_no_row_of_another_registration():
+    """It goes aside, and serves again when the edit is undone."""
+    store = MemoryStore()
+    vault = Vault(store, rows())
+    await vault.put(OLD, login(1))
+    await vault.put(NEW, login(2, 2))
+    assert await token(vault, NEW) == "refresh-2"
+    assert await vault.put_aside("fingerprint-1") == ["main"]
+    state = await vault.exchange(OLD, POLICY)
+    assert state.grant.refresh_token.reveal() == "refresh-1"
+    assert (state.generation, state.version) == (2, (await store.load("main")).version)
+    assert await token(vault, OLD) == "refresh-1"
+    assert await vault.put_aside("fingerprint-2") == ["main"]
+    assert await vault.put_aside("fingerprint-1") == []
+
+
+class Hurried(MemoryStore):
+    """Somebody else commits between reading the counters and writing the login."""
+
+    def __init__(self, between: int) -> None:
+        super().__init__()
+        self.between = between
+
+    async def put(self, row: Row) -> int:
+        if self.between and row.version > 1:
+            self.between -= 1
+            await super().put(replace(row, generation=row.generation + 1))
+        return await super().put(row)
+
+
+@pytest.mark.parametrize("between", [1, 3])
+async def test_a_login_wins_over_every_write_that_comes_between(between):
+    """The counters it read are stale: it reads them again until it is there."""
+    store = Hurried(between)
+    vault = Vault(store, rows())
+    await vault.put(OLD, login(1))
+    version = await vault.put(OLD, login(2, 2))
+    assert await token(vault, OLD) == "refresh-2"
+    assert version == 2 + between == (await store.load("main")).version
+
+
+async def test_a_candidate_lies_beside_the_row_in_use():
+    """It is found by the next start, and goes without touching the row."""
+    vault = Vault(MemoryStore(), rows())
+    await vault.put(OLD, login(1))
+    await vault.put(OLD, login(2), candidate=True)
+    assert await token(vault, OLD) == "refresh-1"
+    ((row, state),) = await vault.candidates()
+    assert (row.account, row.client, row.fingerprint) == ("main", "spotify", "fingerprint-1")
+    assert state.grant.refresh_token.reveal() == "refresh-2"
+    await vault.drop_candidate("main")
+    assert await vault.candidates() == []
+    assert await token(vault, OLD) == "refresh-1"
+
+
+class Forgetful(MemoryStore):
+    """What was listed is gone when it is asked for."""
+
+    async def load(self, account: str, slot: str = "") -> Row | None:
+        return None
+
+
+async def test_a_candidate_that_goes_while_it_is_looked_for_is_none():
+    """A logout came between."""
+    store = Forgetful()
+    vault = Vault(store, rows())
+    await vault.put(OLD, login(), candidate=True)
+    assert await vault.candidates() == []
+
+
+async def test_a_logout_takes_with_it_what_would_bring_the_login_back():
+    """The rows that lie aside for the present registrations; those of others wait on."""
+    vault = Vault(MemoryStore(), rows())
+    for number, owner in enumerate((OLD, NEW, replace(OLD, fingerprint="fingerprint-3")), 1):
+        await vault.put(owner, login(number, number))
+    version = await vault.delete("main", ["fingerprint-2", "fingerprint-3"])
+    assert version == (await vault.counters("main"))[0]
+    assert await vault.exchange(NEW, POLICY) is None
+    state = await vault.exchange(OLD, POLICY)
+    assert state.grant.refresh_token.reveal() == "refresh-1"
+
+
+# --- edits of the configuration
+
+
+async def test_an_exchange_of_the_same_registration_changes_nothing():
+    """The row in use is handed out as it is."""
+    store = StubbornStore()
+    vault = Vault(store, rows())
+    await vault.put(OLD, login())
+    store.calls.clear()
+    assert await vault.exchange(OLD, POLICY) == replace(login(), version=1)
+    assert store.calls == []
+
+
+async def test_a_crash_at_any_step_of_an_exchange_loses_nothing():
+    """After each prefix of its writes the next start comes to the same end, there and back."""
+    for steps in range(5):
+        store = StubbornStore()
+        vault = Vault(store, rows())
+        await vault.put(NEW, login(2))
+        await vault.put(OLD, login(1))  # the other one goes aside
+        store.calls.clear()
+        store.troubles = Crash(store, steps)
+        with suppress(StoreError):
+            await vault.exchange(NEW, POLICY)
+        assert len(store.calls) == steps
+        store.troubles = {}
+        again = Vault(store, rows())
+        assert (await again.exchange(NEW, POLICY)).grant.refresh_token.reveal() == "refresh-2"
+        assert (await again.exchange(OLD, POLICY)).grant.refresh_token.reveal() == "refresh-1"
+        assert (await again.exchange(NEW, POLICY)).grant.refresh_token.reveal() == "refresh-2"
+
+
+class Crash(dict):
+    """Troubles that begin once so many writes were carried out."""
+
+    def __init__(self, store: StubbornStore, steps: int) -> None:
+        super().__init__()
+        self.store, self.steps = store, steps
+
+    def get(self, call, default=None):
+        writes = call.startswith(("put", "delete"))
+        return FULL if writes and len(self.store.calls) >= self.steps else default
+
+
+async def test_an_envelope_that_does_not_open_stays_where_it_is():
+    """Brought back it would be sealed anew, without what is in it."""
+    store = MemoryStore()
+    vault = Vault(store, rows())
+    await vault.put(OLD, login())
+    row = await store.load("main")
+    await vault.put(NEW, login(2, 2))
+    damaged = replace(row, slot=aside("fingerprint-1"), sealed=row.sealed[:-1] + b"\0")
+    await store.put(damaged)
+    state = await vault.exchange(OLD, POLICY)
+    assert isinstance(state, Blocked)
+    assert (await store.load("main", damaged.slot)).sealed == damaged.sealed
+
+
+async def test_a_login_in_the_middle_of_an_exchange_is_not_deleted_by_it():
+    """The disk is slow: one after the other, and the login is what is left."""
+    store = StubbornStore()
+    vault = Vault(store, rows())
+    await vault.put(OLD, login(1))
+    store.slow = {"load": 1.0, "put": 1.0, "delete": 1.0}
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(vault.exchange, NEW, POLICY)
+        await anyio.sleep(1.5)
+        await vault.put(NEW, login(2, 2))
+    assert await token(vault, NEW) == "refresh-2"
+    assert await vault.put_aside("fingerprint-1") == ["main"]
+
+
+async def test_closing_closes_the_store():
+    """The last call of all."""
+    closed = []
+
+    class Closing(MemoryStore):
+        async def close(self) -> None:
+            closed.append(True)
+
+    await Vault(Closing(), rows()).close()
+    assert closed == [True]
