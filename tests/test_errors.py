@@ -37,7 +37,8 @@ def kinds(kind=SpotokendError):
 def test_table():
     """Each code has one class and the exit status of the contract."""
     assert {code: kind.exit_status for code, kind in BY_CODE.items()} == STATUSES
-    assert set(BY_CODE.values()) == set(kinds())
+    # Others may tell a case of one apart by a class of their own.
+    assert set(BY_CODE.values()) == {k for k in kinds() if k.__module__ == "spotokend.errors"}
 
 
 @pytest.mark.parametrize("kind", BY_CODE.values(), ids=BY_CODE)

@@ -83,7 +83,7 @@ def _read(path: str) -> tuple[bytes, int]:
     except FileNotFoundError:
         raise Misconfigured(
             f"there is no configuration at {path}",
-            hint="make one: spotokend login, which asks for what it needs, or spotokend config init",
+            hint="make one: spotokend config init",
         ) from None
     except OSError as error:
         raise Misconfigured(

@@ -82,6 +82,8 @@ def _hint(error: SpotokendError) -> str | None:
 
 def _place(error: BaseException) -> str:
     # The kind and the line, and neither the text nor the values: those may hold a token.
+    while isinstance(error, BaseExceptionGroup):  # of a task group: the defect lies inside
+        error = error.exceptions[0]
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -7,10 +7,11 @@ import os
 import sys
 
 from .. import paths
+from ..adapters.client_secrets import read_secret
 from ..adapters.config_file import read_config, write_new_config
 from ..errors import BadRequest, Misconfigured
 from ..rules.config.parse import DASHBOARD, starter
-from ..rules.config.values import REDIRECT_URI, Config
+from ..rules.config.values import REDIRECT_URI, Config, SourceKind
 from . import terminal
 from .config_text import effective
 
@@ -30,6 +31,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check(path: str) -> None:
     config = _read(path)
+    for name, client in config.clients.items():
+        source = client.client_secret
+        # The other sources are the daemon's own: its environment, its credentials, its keyring.
+        if source is not None and source.kind is SourceKind.FILE:
+            read_secret(source, place=f"clients.{name}.client_secret")
     clients = _counted(len(config.clients), "client")
     accounts = _counted(len(config.accounts), "account")
     terminal.show(f"ok: {terminal.clean(path)}: {clients}, {accounts}")
