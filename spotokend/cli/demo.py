@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,7 +35,7 @@ from .watch import describe
 LIFE = 20.0
 ROUNDS = 2
 """Refreshes of each account after which ``--once`` ends."""
-OUTAGE = 6.0
+OUTAGE = 4.0
 """Shorter than what is left of the tokens when they are due: nobody who asks notices it."""
 START_TIMEOUT = 20.0
 PATIENCE = 6 * LIFE
@@ -44,6 +45,8 @@ Event = tuple[str, dict[str, object]]
 
 def run(arguments: argparse.Namespace) -> int:
     """Show until Ctrl-C, or with ``--once`` until each account was refreshed twice."""
+    # As Ctrl-C, or the daemon would go on without its demo.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = Options(access_life=LIFE, users=USERS[:2], auto_approve=True)
     with (
         tempfile.TemporaryDirectory(prefix="spotokend-demo-") as folder,

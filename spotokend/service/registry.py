@@ -83,7 +83,7 @@ class Client:
         for account in self.front.values():
             account.queued = False
             account.wake()
-        self.parked, self.front = self.parked | self.front, {}
+        self.parked, self.front = self.front | self.parked, {}
 
     def configure(self, config: ClientConfig, secret: Secret | None, timing: Timing) -> None:
         """Take a configuration, the first or a new one."""

@@ -50,13 +50,14 @@ def test_once_ends_by_itself_after_two_refreshes_of_each_account(short_path: Pat
     assert list(short_path.iterdir()) == []
 
 
-def test_ctrl_c_ends_it_and_removes_its_folder(short_path: Path):
-    """As a person ends it: quietly, with the daemon gone too."""
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_it_and_removes_its_folder(short_path: Path, how: int):
+    """As a person ends it, or whoever started it: quietly, with the daemon gone too."""
     with started(short_path) as process:
         assert process.stdout is not None
         while "alice" not in process.stdout.readline():
             pass
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         _, said = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "Traceback" not in said

@@ -276,7 +276,19 @@ def test_a_new_account_needs_a_login_or_waits_for_its_first_token():
     assert own == Waiting(grant=None, access=None, retry_at=Boot(NOW + 0.5))
     state = make(Fresh)
     assert world.add("other", state=state).state is state
+
+
+def test_who_waits_for_a_first_token_is_published_when_it_becomes_known():
+    """The keeper hears of it by nothing else; of those that need a login it need not hear."""
+    world = World(TWO)
+    world.add("main")
+    world.add("other", state=make(Fresh))
     assert world.published == []
+    account = world.add("own", client="own")
+    ((published, change),) = world.published
+    assert published is account
+    assert change.after is account.state
+    assert change.before == change.after
 
 
 def test_an_account_is_known_until_it_is_removed():

@@ -465,6 +465,15 @@ GATES = [
         gate.answered(closed(retry_after=100.0)), "closed", 100.0, 0, None, None, id="asked for"
     ),
     pytest.param(
+        replace(closed(), opens_at=Boot(NOW - 5.0)),
+        "closed",
+        -5.0,
+        1,
+        "the provider answered 503",
+        None,
+        id="a probe is awaited",
+    ),
+    pytest.param(
         gate.started(closed(), "main"),
         "closed",
         0.5,
