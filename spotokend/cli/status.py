@@ -103,7 +103,8 @@ def troubles(status: Mapping[str, Any], now: float) -> list[str]:
     for name, client in status["clients"].items():
         gate = client["gate"]
         if gate["state"] in _GATES:
-            lines.append(f"client {clean(name)}: {_GATES[gate['state']]}: {clean(gate['reason'])}")
+            because = gate["reason"] or "the provider asks for a pause"
+            lines.append(f"client {clean(name)}: {_GATES[gate['state']]}: {clean(because)}")
             if gate["opens_at"] is not None:
                 lines.append(f"  next try {_due(gate['opens_at'], now)}")
     for account in status["accounts"]:

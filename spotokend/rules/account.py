@@ -84,7 +84,6 @@ class Attempt:
     started_at: Boot
     tries: int = 1
     """Tries in a row whose fate isn't known, this one included."""
-    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

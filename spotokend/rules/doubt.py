@@ -33,10 +33,10 @@ _AHEAD = TURN - 60.0
 the turn goes round. A minute less than the turn: the other's counts from its answer."""
 
 
-def next_attempt(state: State, attempt: str, now: Boot, *, forced: bool = False) -> Attempt:
+def next_attempt(state: State, attempt: str, now: Boot) -> Attempt:
     """The attempt that follows on ``state``; it counts what is in doubt."""
     tries = state.tries if isinstance(state, Waiting | Quarantined) else 0
-    return Attempt(id=attempt, started_at=now, tries=tries + 1, forced=forced)
+    return Attempt(id=attempt, started_at=now, tries=tries + 1)
 
 
 def strictness(policy: Policy, grant: Grant | None) -> Rotation:

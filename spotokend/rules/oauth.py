@@ -306,9 +306,17 @@ def _issued(fields: Mapping[str, object], timing: Timing) -> Issued | None:
         access_token=access_token,
         token_type="Bearer" if kind.lower() == "bearer" else kind,
         life=clamp_life(fields.get("expires_in"), timing),
-        scopes=(tuple(dict.fromkeys(scope.split())) or None) if isinstance(scope, str) else None,
+        scopes=_scopes(scope),
         refresh_token=refresh_token,
     )
+
+
+def _scopes(scope: object) -> tuple[str, ...] | None:
+    """The names in a ``scope`` (3.3), each once; None where there is none worth the name."""
+    if not isinstance(scope, str):
+        return None
+    names = (name for name in scope.split() if re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]+", name))
+    return tuple(dict.fromkeys(names)) or None
 
 
 def _token(fields: Mapping[str, object], name: str) -> Secret | None:

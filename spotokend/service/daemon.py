@@ -30,7 +30,7 @@ from spotokend.adapters.lockfile import AlreadyRunning, StateLock
 from spotokend.adapters.logs import Log
 from spotokend.adapters.store.base import StoreError
 from spotokend.adapters.store.sqlite import SqliteStore
-from spotokend.errors import Misconfigured, SpotokendError
+from spotokend.errors import Misconfigured, SpotokendError, Unavailable
 from spotokend.rules.config.diff import changes
 from spotokend.rules.config.values import Config
 from spotokend.rules.notice import Change, Level, Notice, notices
@@ -246,8 +246,16 @@ class Daemon:
             daemon = replace(new.daemon, socket=old.daemon.socket, log_format=old.daemon.log_format)
             applied = replace(new, daemon=daemon, store=old.store, timing=old.timing)
             self._log.set_level(self._log_level or applied.daemon.log_level)
-            await self._roster.reconfigure(applied, client_secrets)
-            self.keeper.kick()
+            try:
+                await self._roster.reconfigure(applied, client_secrets)
+            except StoreError as error:
+                raise Unavailable(
+                    f"the store can't be read, and not all is applied: {error}",
+                    hint="mend that, then: spotokend reload",
+                ) from None
+            finally:
+                self._encode_anew()
+                self.keeper.kick()
         words = [change.words for change in found]
         self._log("reloaded", changes=words)
         return {"changes": words, "warnings": list(new.warnings)}
@@ -286,9 +294,13 @@ class Daemon:
                 except SpotokendError as error:
                     self._log("reload_refused", level="error", words=error.message, hint=error.hint)
 
-    def _clocks_moved(self, jump: float) -> None:
+    def _encode_anew(self) -> None:
+        """What prepared replies tell besides the token is another now."""
         for account in self.registry.accounts.values():
             self.board.prepare(account)
+
+    def _clocks_moved(self, jump: float) -> None:
+        self._encode_anew()
         words = f"civil time was set by {jump:+.0f} s" if jump else "this host was asleep"
         self.tell(Notice("clock_moved", Level.INFO, None, words, None, self.clock.wall()))
 

@@ -225,15 +225,24 @@ class Keeper:
         self, task: Callable[[Account], Coroutine[Any, Any, None]], account: Account
     ) -> None:
         assert self._tasks is not None
-        self._tasks.start_soon(task, account)
+        self._tasks.start_soon(self._guarded, task, account)
+
+    async def _guarded(
+        self, task: Callable[[Account], Coroutine[Any, Any, None]], account: Account
+    ) -> None:
+        """A defect costs the account a turn, and not all of them the daemon."""
+        try:
+            await task(account)
+        except Exception as error:  # noqa: BLE001 - see above
+            self._refresh.abandon(account, error)
+            if not account.entry:
+                self._push(account, Boot(self._clock.boot() + self._registry.config.timing.nap))
 
     async def _attempt(self, account: Account) -> None:
         client = account.client
         before, was_closed = account.state, client.gate.failures > 0
         try:
             await self._refresh.run(account)
-        except Exception as error:  # noqa: BLE001 - a defect costs the account a turn, not all of them the daemon
-            self._refresh.abandon(account, error)
         finally:
             client.gate = gate.ended(client.gate, account.name)
             account.queued = False

@@ -289,8 +289,8 @@ class Registry:
         return self.clients[wanted]
 
     def login_name(self, asked: str | None) -> str:
-        """The account that a login is for: as :meth:`name`, and ``main`` where there is none."""
-        if asked is None and not self.accounts and self.config.daemon.default_account is None:
+        """The account that a login is for: as :meth:`name`, but ``main`` where that can't tell."""
+        if asked is None and self.config.daemon.default_account is None and len(self.accounts) != 1:
             return DEFAULT_ACCOUNT
         return self.name(asked)
 

@@ -40,11 +40,6 @@ def test_an_attempt_counts_the_tries_whose_fate_is_not_known(state):
     assert found == Attempt("attempt-2", NOW, getattr(state, "tries", 0) + 1)
 
 
-def test_an_attempt_that_somebody_asked_for_says_so():
-    """For the log of outcomes."""
-    assert next_attempt(make(Waiting), "attempt-2", NOW, forced=True).forced
-
-
 @pytest.mark.parametrize(
     ("configured", "seen", "resolved"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from itertools import chain
 
 import anyio
 import httpx
@@ -158,9 +159,10 @@ async def test_missing_scopes_are_named_with_the_command_that_gets_them():
                 "hint": "spotokend login main --scope streaming --scope user-top-read",
             }
         assert len(world.requests) == 1
-        await anyio.sleep(3600 - 5)
+        await anyio.sleep(2000)
         with pytest.raises(InsufficientScope):
-            await world.call("token", scopes=("streaming",), min_ttl=1000.0)
+            await world.call("token", scopes=("streaming",), min_ttl=1700.0)
+        assert len(world.requests) == 2
 
 
 async def test_scopes_that_come_with_the_refresh_are_enough():
@@ -226,6 +228,18 @@ async def test_a_token_below_the_floor_is_served_where_no_newer_one_can_be_had()
             await world.call("token")
 
 
+async def test_a_slow_answer_may_be_too_old_for_what_was_asked():
+    """Lives of four seconds, an answer that takes three: unavailable rather than too short."""
+    async with running(options=Options(auto_approve=True, access_life=4.0)) as world:
+        await world.login()
+        await anyio.sleep(10)
+        await world.call("token")
+        world.latency = 3.0
+        await anyio.sleep(4.5)
+        with pytest.raises(Unavailable):
+            await world.call("token", min_ttl=1.5)
+
+
 async def test_a_blocked_client_is_a_matter_of_the_configuration():
     """As long as the token lives it is served; then the code is ``misconfigured``."""
     async with running() as world:
@@ -289,12 +303,12 @@ MOMENTS = st.lists(
             ["token", "token", "token", "refresh", "reject", "login", "outage", "disk"]
         ),
     ),
-    max_size=30,
+    max_size=12,
 )
 
 
-@settings(max_examples=60)
-@given(life=st.sampled_from([2.0, 30.0, 3600.0]), moments=MOMENTS, u=st.floats(0, 0.99))
+@settings(max_examples=50)
+@given(life=st.sampled_from([2.0, 30.0, 600.0]), moments=MOMENTS, u=st.floats(0.2, 0.99))
 def test_no_token_is_served_that_is_dead_or_dies_sooner_than_asked_for(life, moments, u):
     """Whatever happens in between: outages, full disks, reports, logins, hours of nothing."""
     backend, options = virtual_time()
@@ -533,7 +547,7 @@ async def test_status_comes_in_pages():
                     break
                 after = {"after": status["next"]}
             assert [len(page) for page in pages] == sizes
-            assert sum(pages, []) == names
+            assert list(chain(*pages)) == names
         status = await world.call("status", after="zzz")
         assert (status["accounts"], status["next"]) == ([], None)
         assert "why" not in (await world.call("status"))["accounts"][0]
