@@ -125,10 +125,10 @@ STATES: dict[str, State] = {
     "probing an incident": make(Refreshing, quarantine=INCIDENT),
     "waiting": make(Waiting, failures=1),
     "waiting and due": make(Waiting, failures=1, retry_at=NOW),
-    "waiting in doubt": make(Waiting, failures=1, in_doubt=True, tries=1),
-    "waiting in doubt, and due": make(Waiting, failures=1, in_doubt=True, tries=1, retry_at=NOW),
+    "waiting in doubt": make(Waiting, failures=1, tries=1),
+    "waiting in doubt, and due": make(Waiting, failures=1, tries=1, retry_at=NOW),
     "waiting in grace": make(
-        Waiting, failures=1, in_doubt=True, tries=1, retry_at=NOW, grace_until=Boot(NOW + 5.0)
+        Waiting, failures=1, tries=1, retry_at=NOW, grace_until=Boot(NOW + 5.0)
     ),
     "waiting for a first token": make(Waiting, grant=None, access=None, reason=None, since=None),
     "unsaved": make(Unsaved, reason=None, since=None),

@@ -149,7 +149,6 @@ class Waiting(Holding):
     """The last attempt brought nothing; or there is no token yet and one is due."""
 
     retry_at: Boot
-    in_doubt: bool = False
     tries: int = 0
     """Attempts in a row whose fate isn't known."""
     failures: int = 0
@@ -159,6 +158,11 @@ class Waiting(Holding):
     """Since when it fails."""
     grace_until: Boot | None = None
     """Until then the server takes a used refresh token: such a retry can't wait for others."""
+
+    @property
+    def in_doubt(self) -> bool:
+        """The refresh token may be used up: nobody knows."""
+        return self.tries > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -181,7 +181,6 @@ def _not_served(state: Refreshing, event: NotSent | Failed, at: _Moment) -> Stat
     return Waiting(
         **_kept(state),
         retry_at=opens_at,
-        in_doubt=in_doubt,
         tries=state.attempt.tries - 1,
         failures=state.failures + 1,
         reason=event.reason,
@@ -219,7 +218,6 @@ def _in_doubt(state: Refreshing, event: InDoubt, at: _Moment) -> State:
     return Waiting(
         **_kept(state),
         retry_at=retry_at,
-        in_doubt=True,
         tries=tries,
         failures=state.failures + 1,
         reason=event.reason,

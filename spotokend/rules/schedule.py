@@ -162,8 +162,6 @@ def retry_in_doubt(u: float) -> float:
 
 GRANT_LIFE = 180 * DAY
 """Spotify: six months from the user's consent, whatever is refreshed (blog 2026-06-18)."""
-GRANT_WARNINGS = (30, 14, 7, 3, 1)
-"""Days before the end of a grant at which the user is told."""
 
 
 def grant_end(authorized_at: Wall | None, grant_life: float) -> Wall | None:
@@ -171,21 +169,3 @@ def grant_end(authorized_at: Wall | None, grant_life: float) -> Wall | None:
     if authorized_at is None or math.isinf(grant_life):
         return None
     return Wall(authorized_at + grant_life)
-
-
-def restore(
-    *,
-    stored_wall: Wall,
-    stored_boot: Boot,
-    stored_boot_id: str,
-    boot_id: str,
-    boot: Boot,
-    wall: Wall,
-) -> Boot:
-    """A stored moment on today's CLOCK_BOOTTIME.
-
-    Within one boot that clock itself was stored. After another boot only civil time remains.
-    """
-    if stored_boot_id == boot_id:
-        return stored_boot
-    return Boot(boot + (stored_wall - wall))

@@ -37,6 +37,7 @@ from spotokend.rules.account import (
     Unsaved,
     Waiting,
 )
+from spotokend.rules.doubt import TURN
 from spotokend.rules.gate import LONG_AGO
 from spotokend.rules.notice import in_words, refusal
 from spotokend.rules.schedule import NEVER, Boot, Wall
@@ -46,8 +47,6 @@ from .refresh import Refresh
 from .registry import Account, Client, Registry
 
 HOUR = 3600.0
-PROBE_TURN = 600.0
-"""Seconds for which one account's probe of a doubtful refusal counts for all of the endpoint."""
 
 
 class Keeper:
@@ -189,7 +188,7 @@ class Keeper:
         elif client.gate.blocked:
             refused = ClientRefused("", client.gate.reason or "", client.gate.hint or "")
             self._registry.apply(account, refused)
-        elif isinstance(state, Quarantined) and self._probed_just_now(client, now):
+        elif _doubted(state) and self._probed_just_now(client, now):
             self._registry.apply(account, ProbeTaken())
         elif isinstance(state, Waiting) and state.grace_until and now < state.grace_until:
             client.urgent[account.name] = account
@@ -287,7 +286,7 @@ class Keeper:
 
     def _probed_just_now(self, client: Client, now: Boot) -> bool:
         last = self._probed_at.get(client.config.token_url, LONG_AGO)
-        return now - last < PROBE_TURN
+        return now - last < TURN
 
     def _finished(self) -> bool:
         return not any(
@@ -370,6 +369,11 @@ class Keeper:
                 hint="the fault may lie with the program that reports them, or with its scopes",
             )
         rejects.append(now)
+
+
+def _doubted(state: State) -> bool:
+    """The refusal is probed for all accounts of the endpoint by one of them."""
+    return isinstance(state, Quarantined) and state.incident
 
 
 def _open(client: Client, now: Boot) -> bool:

@@ -192,6 +192,7 @@ class Rows:
             incident=incident,
             probe_at=probe_at,
             probes=probes,
+            tries=facts.get("tries", 0),
         )
 
     def _cut_off(
@@ -226,7 +227,6 @@ class Rows:
             access=access,
             # A crash loop backs off too: each round raised ``tries``.
             retry_at=now if in_grace else Boot(max(retry_at, earliest)),
-            in_doubt=True,
             tries=intent.tries,
             failures=intent.tries,
             reason="the program ended while a refresh was under way",
@@ -318,6 +318,7 @@ def _facts(state: State) -> dict[str, object]:
                 "since": state.since,
                 "incident": state.incident,
                 "probes": state.probes,
+                "tries": state.tries,
             }
         case Blocked():
             return {"reason": state.reason, "since": state.since}
@@ -330,6 +331,7 @@ _FACTS: dict[str, tuple[type, ...]] = {
     "failures": (int,),
     "incident": (bool,),
     "probes": (int,),
+    "tries": (int,),
 }
 
 

@@ -270,7 +270,7 @@ def test_an_incident_that_was_stays_one():
 
 def test_after_a_lost_answer_the_refusal_says_what_may_have_happened():
     """The one window in which a grant can be lost; its cause is told."""
-    lost = refuse(make(Waiting, in_doubt=True, tries=1), policy=Policy())
+    lost = refuse(make(Waiting, tries=1), policy=Policy())
     known = refuse(make(Waiting), policy=Policy())
     assert (known.reason, lost.reason) == (
         "refused",

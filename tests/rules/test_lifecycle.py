@@ -353,7 +353,6 @@ def test_a_lost_answer_waits_as_its_server_demands(policy, retry_in, grace_until
     assert state == make(
         Waiting,
         retry_at=NOW + retry_in,
-        in_doubt=True,
         tries=1,
         failures=1,
         reason="no answer",

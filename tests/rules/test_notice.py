@@ -215,8 +215,8 @@ RELOAD = "the provider refuses this client; nothing is sent before a reload"
         (make(Waiting, reason=None), OPEN, "there is no token yet; next try in 10 s"),
         (make(Waiting, failures=1), CLOSED, TROUBLE.format("503", "20 s")),
         (make(Waiting, failures=1), BLOCKED, RELOAD),
-        (make(Waiting, in_doubt=True, tries=1), OPEN, DOUBT.format("10 s")),
-        (make(Waiting, in_doubt=True, tries=1), CLOSED, DOUBT.format("20 s")),
+        (make(Waiting, tries=1), OPEN, DOUBT.format("10 s")),
+        (make(Waiting, tries=1), CLOSED, DOUBT.format("20 s")),
         (
             make(Unsaved),
             BLOCKED,

@@ -14,7 +14,6 @@ from spotokend.rules.schedule import (
     DAY,
     DEFAULT_TIMING,
     GRANT_LIFE,
-    GRANT_WARNINGS,
     NEVER,
     Boot,
     Timing,
@@ -215,41 +214,6 @@ def test_a_lost_answer_is_asked_for_again_within_one_to_three_seconds(u):
 def test_a_grant_ends_half_a_year_after_the_consent(authorized_at, life, end):
     """If it is known when that was, and if the server's grants end."""
     assert schedule.grant_end(authorized_at, life) == end
-
-
-def test_the_user_is_warned_in_time():
-    """A month ahead at first, and the last time a day."""
-    assert GRANT_WARNINGS == (30, 14, 7, 3, 1)
-
-
-@given(MOMENTS, MOMENTS, MOMENTS, MOMENTS)
-def test_a_moment_of_this_boot_is_taken_as_it_was(stored_wall, stored_boot, boot, wall):
-    """Whatever civil time has done since."""
-    restored = schedule.restore(
-        stored_wall=Wall(stored_wall),
-        stored_boot=Boot(stored_boot),
-        stored_boot_id="boot-1",
-        boot_id="boot-1",
-        boot=Boot(boot),
-        wall=Wall(wall),
-    )
-    assert restored == stored_boot
-
-
-@given(MOMENTS, MOMENTS, MOMENTS, MOMENTS)
-def test_a_moment_of_another_boot_is_as_far_away_as_civil_time_says(
-    stored_wall, stored_boot, boot, wall
-):
-    """CLOCK_BOOTTIME began anew: its old reading means nothing."""
-    restored = schedule.restore(
-        stored_wall=Wall(stored_wall),
-        stored_boot=Boot(stored_boot),
-        stored_boot_id="boot-1",
-        boot_id="boot-2",
-        boot=Boot(boot),
-        wall=Wall(wall),
-    )
-    assert restored - boot == pytest.approx(stored_wall - wall, abs=1e-4)
 
 
 def test_never_is_later_than_anything():

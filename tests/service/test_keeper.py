@@ -284,7 +284,9 @@ async def test_the_success_of_others_does_not_have_a_refused_grant_asked_again()
 
 async def test_a_clients_own_token_is_there_before_anybody_asks():
     """Client credentials need no login: the first token is due at the start."""
-    own = CONFIG + """
+    own = (
+        CONFIG
+        + """
 [clients.machine]
 client_id = "sandbox-secret-client"
 flow = "client_credentials"
@@ -292,6 +294,7 @@ client_secret = { env = "UNUSED" }
 authorize_url = "http://127.0.0.1:1/authorize"
 token_url = "http://127.0.0.1:1/api/token"
 """
+    )
     async with running(own, secrets={"machine": Secret("sandbox-client-secret")}) as world:
         await anyio.sleep(2)
         assert world.account("machine").state.generation == 1
