@@ -152,7 +152,11 @@ def _logged_out(state: State, event: LoggedOut, at: _Moment) -> State:
     )
 
 
-def _reconfigured(state: Blocked, _event: Reconfigured, at: _Moment) -> State:
+def _reconfigured(state: Blocked | Fresh, _event: Reconfigured, at: _Moment) -> State:
+    if isinstance(state, Fresh):
+        if state.access is None or at.policy.proactive == (state.due_at < NEVER):
+            return state
+        return replace(state, due_at=_due(state.access, at))  # another schedule
     if state.grant is None and at.policy.needs_grant:
         return state  # its envelope could not be opened: no configuration mends that
     return _released(state, at)

@@ -73,6 +73,7 @@ TRANSITIONS: dict[type[State], dict[type[Event], frozenset[type[State]]]] = {
     },
     Fresh: _ALWAYS
     | {
+        Reconfigured: _to(Fresh),
         RefreshStarted: _to(Refreshing),
         TokenRejected: _to(Waiting),
         ClientRefused: _to(Blocked),

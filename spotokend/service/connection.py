@@ -16,6 +16,7 @@ from typing import Any, Protocol, cast
 from spotokend import wire
 from spotokend.adapters.peercred import Peer
 from spotokend.errors import InternalError, SpotokendError, Unavailable
+from spotokend.rules.methods import METHODS, Right
 from spotokend.rules.session import UNREAD_LIMIT, Call, Session
 
 from . import defects
@@ -125,7 +126,7 @@ class Connection(asyncio.BufferedProtocol):
         """Called once when the client is gone; set by the handler of ``watch``."""
         self._shared = shared
         self._session = Session(refusal=refusal, spare=shared.spare_decoders)
-        self._waits: dict[int, asyncio.Task[bytes]] = {}
+        self._waits: dict[int, asyncio.Future[bytes]] = {}
         self._written = 0
         self._unread_timer: asyncio.TimerHandle | None = None
         self._half_timer: asyncio.TimerHandle | None = None
@@ -248,10 +249,15 @@ class Connection(asyncio.BufferedProtocol):
             if isinstance(answer, bytes):
                 self._session.reply(call.msgid, answer)
             else:
-                task = self._waits[call.msgid] = self._shared.start(answer)
-                task.add_done_callback(partial(self._answered, call))
+                wait: asyncio.Future[bytes] = self._shared.start(answer)
+                if METHODS[call.method].right is Right.ADMINISTER:
+                    # A login, a logout or a reload is carried to its end, also when whoever asked
+                    # for it goes: no cancel scope of anyio's holds off a cancelled task.
+                    wait = asyncio.shield(wait)
+                self._waits[call.msgid] = wait
+                wait.add_done_callback(partial(self._answered, call))
 
-    def _answered(self, call: Call, task: asyncio.Task[bytes]) -> None:
+    def _answered(self, call: Call, task: asyncio.Future[bytes]) -> None:
         result, error = self._outcome(call, task)
         if self._waits.pop(call.msgid, None) is None:
             return  # the client went, or was sent away
@@ -262,7 +268,7 @@ class Connection(asyncio.BufferedProtocol):
         self._advance()
 
     def _outcome(
-        self, call: Call, task: asyncio.Task[bytes]
+        self, call: Call, task: asyncio.Future[bytes]
     ) -> tuple[bytes, SpotokendError | None]:
         try:
             return task.result(), None

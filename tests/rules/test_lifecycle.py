@@ -791,3 +791,15 @@ class Life(RuleBasedStateMachine):
 TestLife = Life.TestCase
 TestLife.__doc__ = "The machine, run."
 TestLife.settings = settings(max_examples=120, stateful_step_count=50)
+
+
+def test_another_schedule_counts_from_the_reload_on():
+    """on_demand to proactive gives a fresh account its moment, the way back takes it away."""
+    resting = replace(STATES["fresh"], due_at=NEVER)
+    woken = step(resting, Reconfigured())
+    assert resting.access is not None
+    share = (woken.due_at - resting.access.issued_at) / resting.access.life
+    assert 0.7 <= share <= 0.8
+    assert step(woken, Reconfigured()) is woken
+    on_demand = Policy(proactive=False)
+    assert step(woken, Reconfigured(), policy=on_demand).due_at == NEVER

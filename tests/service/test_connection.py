@@ -503,3 +503,27 @@ class TestOffers:
             await until(lambda: connection._session.finished)
             connection.offer(None, notice(1))
             assert await client.receive() == [2, "notice", [{"n": 1}]]
+
+
+async def test_what_is_asked_of_the_daemon_itself_is_carried_to_its_end(short_path):
+    """The command line goes in the middle of a login: its code is used up, so it is finished."""
+    done = []
+
+    async def work(name) -> bytes:
+        try:
+            await asyncio.sleep(0.05)
+            done.append(name)
+        except asyncio.CancelledError:
+            done.append("cancelled")
+            raise
+        return OK
+
+    async with serving(short_path, lambda connection, method, arguments: work(method)) as served:
+        async with connected(served) as client:
+            await client.send(
+                wire.request(1, "login_finish", {"login_id": "a", "redirect_url": "b"}),
+                wire.request(2, "token"),
+            )
+            await asyncio.sleep(0.01)
+        await until(lambda: len(done) == 2)
+    assert done == ["cancelled", "login_finish"]
