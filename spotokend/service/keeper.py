@@ -130,10 +130,11 @@ class Keeper:
         state = await self.unsealed(account)
         now = self._clock.boot()
         access = usable(state, now)
-        if access is not None and access.generation == generation and not account.under_way:
-            self._limit_forced(account, now)
+        if access is not None and access.generation == generation:
+            if not account.under_way:
+                self._limit_forced(account, now)
+                account.forced_at = now
             self._limit_rejects(account, now)
-            account.forced_at = now
             self._registry.apply(account, TokenRejected(generation))
         if account.state.generation <= generation:
             await self.renew(account)
