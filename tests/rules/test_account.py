@@ -8,7 +8,7 @@ import pytest
 from account_states import EVENTS, NOW, PLANTED, STATES, access, grant, make
 
 from spotokend.rules import account
-from spotokend.rules.account import Event, Fresh, Holding, Outcome, Policy, Rotation, State
+from spotokend.rules.account import Event, Fresh, Holding, Outcome, Policy, Rotation, State, Waiting
 
 ABSTRACT = {State, Holding, Event, Outcome}
 
@@ -96,6 +96,12 @@ def test_states_are_told_apart_by_value():
     """Two states that say the same are equal; identity tells whether anything happened."""
     assert make(Fresh) == make(Fresh)
     assert make(Fresh) != make(Fresh, due_at=NOW)
+
+
+def test_a_try_without_an_answer_is_what_makes_doubt():
+    """Failures that the server spoke of make none."""
+    assert not make(Waiting, failures=3).in_doubt
+    assert make(Waiting, failures=1, tries=1).in_doubt
 
 
 def test_every_value_says_what_it_is():
