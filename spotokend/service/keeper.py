@@ -248,6 +248,8 @@ class Keeper:
             account.queued = False
             account.wake()
             self.kick()
+        if not account.entry:
+            self.schedule(account)  # its moment may have come, and passed, while it was queued
         if isinstance(before, Quarantined) and account.state.generation > before.generation:
             self._release(client.config.token_url)
         if was_closed and client.gate.failures == 0:
