@@ -31,7 +31,7 @@ DAEMON = {
     "socket": Key(
         readers.file,
         None,
-        "where programs ask; without it $SPOTOKEND_SOCK, or $XDG_RUNTIME_DIR/spotokend/spotokend.sock",
+        "where the daemon listens; $SPOTOKEND_SOCK wins over it, and programs need that where this is set",
     ),
     "log_level": Key(
         readers.choice({word: word for word in ("debug", "info", "warning", "error")}),
