@@ -32,7 +32,17 @@ class Argument:
 class Option:
     """A word by its name: ``--min-ttl S``; without a ``metavar`` a switch."""
 
-    __slots__ = ("choices", "default", "flag", "help", "kind", "metavar", "repeatable")
+    __slots__ = (
+        "choices",
+        "default",
+        "environ",
+        "flag",
+        "help",
+        "kind",
+        "metavar",
+        "repeatable",
+        "short",
+    )
 
     def __init__(
         self,
@@ -44,14 +54,20 @@ class Option:
         default: object = None,
         choices: tuple[str, ...] = (),
         repeatable: bool = False,
+        short: str = "",
+        environ: str = "",
     ) -> None:
         self.flag = flag
+        self.short = short
+        """The same in one letter, ``-X``, where everybody knows it from other programs."""
         self.metavar = metavar
         self.help = help
         self.kind = kind
         self.default = default
         self.choices = choices
         self.repeatable = repeatable
+        self.environ = environ
+        """The variable that is read where the option is missing."""
 
 
 class Command:
@@ -165,10 +181,51 @@ COMMANDS: tuple[Command, ...] = (
         daily=True,
     ),
     Command(
+        "api",
+        "call the provider's API as an account",
+        detail="Sends one request with the account's token and prints the answer's body. A path "
+        "begins with a slash, /v1/me; a whole address must be one of the account's own API, for "
+        "the token goes nowhere else. A token that is refused is replaced, once. What the API "
+        "objects to is explained on stderr, and nothing is printed on stdout; the exit status tells "
+        "what kind of trouble it is.",
+        arguments=(Argument("path", "what is asked for: /v1/me"),),
+        options=(
+            Option(
+                "--method",
+                "METHOD",
+                "the method; else GET, or POST with --data",
+                short="-X",
+            ),
+            Option(
+                "--data",
+                "DATA",
+                "the body: JSON (or what a Content-Type header says), @FILE for what is in a file, "
+                "@- for stdin",
+                short="-d",
+            ),
+            Option(
+                "--header",
+                "NAME: VALUE",
+                "send this header too; Authorization and Host are spotokend's own",
+                short="-H",
+                repeatable=True,
+            ),
+            Option(
+                "--account",
+                "NAME",
+                "the account; else $SPOTOKEND_ACCOUNT, the configuration's default_account, or the "
+                "only one",
+                environ="SPOTOKEND_ACCOUNT",
+            ),
+        ),
+        daily=True,
+    ),
+    Command(
         "status",
         "how all accounts are, or the story of one",
+        detail="With --live it stays, and follows what happens; q leaves.",
         arguments=(Argument("account", "tell everything about this account", count="?"),),
-        options=(_JSON,),
+        options=(Option("--live", "", "stay, and show what happens as it happens"), _JSON),
         daily=True,
     ),
     Command(
@@ -249,7 +306,17 @@ COMMANDS: tuple[Command, ...] = (
         "run the daemon as a systemd user service",
         commands=(
             Command("install", "install the unit and start it, now and at each login"),
-            Command("uninstall", "stop it and remove the unit; configuration and logins stay"),
+            Command(
+                "uninstall",
+                "stop it and remove the unit; configuration and logins stay",
+                options=(
+                    Option(
+                        "--purge",
+                        "",
+                        "remove the configuration, the logins and their key too, and say what",
+                    ),
+                ),
+            ),
         ),
     ),
     Command(
@@ -299,7 +366,15 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "demo",
         "sandbox, daemon and three accounts, to look at",
-        options=(Option("--once", "", "end after two refreshes of each account"),),
+        detail="On a terminal the view of status --live, elsewhere lines; nothing leaves this "
+        "machine, and nothing stays on it.",
+        options=(
+            Option(
+                "--once",
+                "",
+                "end when all was seen: two refreshes of each account, an outage, a new login",
+            ),
+        ),
     ),
 )
 

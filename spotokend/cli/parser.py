@@ -10,7 +10,7 @@ import argparse
 import os
 
 from ..errors import BadRequest
-from .options import COMMANDS, Command, find
+from .options import COMMANDS, Command, Option, find
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself stays out of the start of ``spotokend token``
@@ -25,7 +25,7 @@ _HELP = ("-h", "--help")
 
 
 def parse(words: list[str]) -> argparse.Namespace:
-    """The arguments; ``arguments.path`` is the command's name, with its group's before it.
+    """The arguments; ``arguments.command`` is the command's name, with its group's before it.
 
     Raises:
         BadRequest: no such command, argument or option, or a value that can't be one.
@@ -76,7 +76,7 @@ def _arguments(path: tuple[str, ...], command: Command, words: list[str]) -> arg
     if unknown:
         flag = unknown[0].partition("=")[0]
         parser.error(f"there is no {'option' if flag.startswith('-') else 'use for'} {flag} here")
-    arguments.path = path
+    arguments.command = path
     return arguments
 
 
@@ -107,15 +107,19 @@ def _parser(path: tuple[str, ...], command: Command) -> argparse.ArgumentParser:
             parser.add_argument(option.flag, action="store_true", help=option.help)
             continue
         parser.add_argument(
-            option.flag,
+            *filter(None, (option.short, option.flag)),
             metavar=option.metavar,
             type=option.kind,
             action="append" if option.repeatable else "store",
-            default=[] if option.repeatable else option.default,
+            default=[] if option.repeatable else _default(option),
             choices=option.choices or None,
             help=f"{option.help}; may be repeated" if option.repeatable else option.help,
         )
     return parser
+
+
+def _default(option: Option) -> object:
+    return (os.environ.get(option.environ) if option.environ else None) or option.default
 
 
 def _guess(name: str, known: Iterable[str]) -> str:

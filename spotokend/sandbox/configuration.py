@@ -9,7 +9,7 @@ import re
 from .options import App, Options, Rotation, User
 
 SCOPES = ("user-read-private", "user-read-playback-state", "playlist-read-private")
-"""What the sandbox's API calls need."""
+"""What those of the sandbox's API calls need that change nothing."""
 
 
 def ready_configuration(url: str, options: Options, *, folder: str | None = None) -> str:

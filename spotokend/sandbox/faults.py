@@ -22,7 +22,7 @@ class Kind(StrEnum):
     """What goes wrong."""
 
     ANSWER = "answer"
-    """Another answer in place of the true one: ``status``, ``body``, ``retry_after``."""
+    """Another answer in place of the true one: ``status``, ``body`` and its words, ``retry_after``."""
     TRUNCATE = "truncate"
     """The first half of the true answer, sent as if it were whole."""
     SLOW = "slow"
@@ -46,7 +46,16 @@ class Body(StrEnum):
 
 FIELDS_OF_ALL = ("kind", "path", "client", "user", "count", "probability")
 FIELDS_OF: dict[Kind, tuple[str, ...]] = {
-    Kind.ANSWER: ("status", "body", "error", "description", "retry_after", "served", "seconds"),
+    Kind.ANSWER: (
+        "status",
+        "body",
+        "error",
+        "description",
+        "reason",
+        "retry_after",
+        "served",
+        "seconds",
+    ),
     Kind.TRUNCATE: ("seconds",),
     Kind.SLOW: ("seconds",),
     Kind.HANG: ("served",),
@@ -78,6 +87,9 @@ class Fault:
     body: Body = Body.JSON
     error: str = "server_error"
     description: str | None = None
+    """What it says in words: beside the ``error``, as the API's message, or as the whole text."""
+    reason: str | None = None
+    """The API's own word for the cause, such as QUOTA_EXCEEDED; the token endpoint has none."""
     retry_after: str | None = None
     """The header as it is: seconds, an HTTP date, or nonsense."""
 
@@ -141,8 +153,9 @@ class Fault:
         phrase = phrase_of(self.status)
         if self.body is Body.JSON:
             if request.path.startswith("/v1/"):
+                told = {"status": self.status, "message": self.description or phrase}
                 value: object = {
-                    "error": {"status": self.status, "message": self.description or phrase}
+                    "error": told if self.reason is None else told | {"reason": self.reason}
                 }
             elif self.description is None:
                 value = {"error": self.error}
@@ -163,16 +176,17 @@ class Fault:
                 headers=(("content-type", "text/html; charset=utf-8"), *extra),
                 body=page.encode(),
             )
+        text = "" if self.body is Body.EMPTY else self.description or _UPSTREAM
         return Response(
             status=self.status,
             headers=(("content-type", "text/plain"), *extra),
-            body=b"" if self.body is Body.EMPTY else _UPSTREAM,
+            body=text.encode(),
         )
 
 
 _UPSTREAM = (
-    b"upstream connect error or disconnect/reset before headers."
-    b" reset reason: connection termination"
+    "upstream connect error or disconnect/reset before headers."
+    " reset reason: connection termination"
 )
 """What Spotify's own proxy says when the service behind it is gone."""
 
@@ -303,5 +317,6 @@ _CHECKS: dict[str, Check] = {
     "body": choice(Body),
     "error": text,
     "description": optional_text,
+    "reason": optional_text,
     "retry_after": _header,
 }

@@ -150,7 +150,9 @@ _ENDPOINTS = (
     ),
     ("GET /v1/me", "Who the token belongs to."),
     ("GET /v1/me/player", "Needs user-read-playback-state."),
+    ("PUT /v1/me/player/play", "Needs user-modify-playback-state, as does pause."),
     ("GET /v1/me/playlists", "Needs playlist-read-private."),
+    ("POST /v1/me/playlists", "Needs playlist-modify-public, or -private."),
     ("GET /v1/tracks/ID", "Works with client credentials, too."),
 )
 _CONTROL = (

@@ -121,7 +121,7 @@ def _endpoint(request: Request) -> str:
     if path.startswith(web_api.TRACKS):
         path = f"{web_api.TRACKS}ID"
     known = (TOKEN_PATH, AUTHORIZE_PATH, f"{web_api.TRACKS}ID", *web_api.ROUTES)
-    if path not in known or request.method not in ("GET", "POST"):
+    if path not in known or request.method not in ("GET", "POST", "PUT"):
         # Bounded on purpose: whoever asks for everything must not fill the memory with names.
         return "other"
     return f"{request.method} {path}"

@@ -6,6 +6,7 @@ aren't on the app's list, which is plain text (zmb3/spotify#232).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 from .credentials import read_bearer
@@ -27,17 +28,20 @@ def answer(ledger: Ledger, request: Request) -> Response:
         words = "User not registered in the Developer Dashboard"
         return text_response(403, words, note=words)
     if request.path.startswith(TRACKS):
-        return _get(request) or json_response(200, _track(request.path.removeprefix(TRACKS)))
-    if request.path not in ROUTES:
+        if request.method != "GET":
+            return _not_allowed("GET")
+        return json_response(200, _track(request.path.removeprefix(TRACKS)))
+    methods = ROUTES.get(request.path)
+    if methods is None:
         return _error(404, "Service not found")
-    scope, describe = ROUTES[request.path]
-    if (refusal := _get(request)) is not None:
-        return refusal
+    if request.method not in methods:
+        return _not_allowed(*methods)
     if user is None:
         return _unauthorized("Valid user authentication required")
+    scope, act = methods[request.method]
     if scope is not None and scope not in token.scopes:
-        return _error(403, "Insufficient client scope")
-    return json_response(200, describe(user, token))
+        return _insufficient()
+    return act(user, token, request)
 
 
 def _token(ledger: Ledger, request: Request) -> AccessToken | Response:
@@ -54,11 +58,7 @@ def _token(ledger: Ledger, request: Request) -> AccessToken | Response:
     return token
 
 
-def _get(request: Request) -> Response | None:
-    return None if request.method == "GET" else _error(405, "Method not allowed", ("allow", "GET"))
-
-
-def _me(user: User, token: AccessToken) -> dict[str, object]:
+def _me(user: User, token: AccessToken, _request: Request) -> Response:
     me: dict[str, object] = {
         "account_id": user.account_id,
         "display_name": user.display_name,
@@ -73,11 +73,11 @@ def _me(user: User, token: AccessToken) -> dict[str, object]:
         me["email"] = user.email
     if "user-read-private" in token.scopes:
         me |= {"country": "CZ", "product": "premium"}
-    return me
+    return json_response(200, me)
 
 
-def _player(_user: User, _token: AccessToken) -> dict[str, object]:
-    return {
+def _player(_user: User, _token: AccessToken, _request: Request) -> Response:
+    player = {
         "device": {
             "id": "sandbox-device",
             "is_active": True,
@@ -92,20 +92,19 @@ def _player(_user: User, _token: AccessToken) -> dict[str, object]:
         "currently_playing_type": "track",
         "item": _track("sandbox-track"),
     }
+    return json_response(200, player)
 
 
-def _playlists(user: User, _token: AccessToken) -> dict[str, object]:
-    items = [
-        {
-            "id": f"sandbox-playlist-{number}",
-            "name": f"{user.display_name}: list {number}",
-            "owner": {"id": user.id, "display_name": user.display_name},
-            "public": False,
-            "type": "playlist",
-        }
-        for number in (1, 2)
-    ]
-    return {
+def _obey(_user: User, _token: AccessToken, request: Request) -> Response:
+    """A command to the player, which takes it and stays as it is: it always plays."""
+    if request.body and _json_object(request) is None:
+        return _error(400, "Error parsing JSON.")
+    return Response(status=204)
+
+
+def _playlists(user: User, _token: AccessToken, _request: Request) -> Response:
+    items = [_playlist(user, number, f"{user.display_name}: list {number}") for number in (1, 2)]
+    page = {
         "href": "/v1/me/playlists",
         "items": items,
         "limit": 20,
@@ -113,6 +112,30 @@ def _playlists(user: User, _token: AccessToken) -> dict[str, object]:
         "offset": 0,
         "previous": None,
         "total": len(items),
+    }
+    return json_response(200, page)
+
+
+def _create_playlist(user: User, token: AccessToken, request: Request) -> Response:
+    """The playlist that was asked for, as if it had been made; the next list doesn't have it."""
+    wanted = _json_object(request)
+    if wanted is None:
+        return _error(400, "Error parsing JSON.")
+    name, public = wanted.get("name"), wanted.get("public", True)
+    if not isinstance(name, str) or not name:
+        return _error(400, "Missing required field: name")
+    if f"playlist-modify-{'public' if public else 'private'}" not in token.scopes:
+        return _insufficient()
+    return json_response(201, _playlist(user, 3, name) | {"public": bool(public)})
+
+
+def _playlist(user: User, number: int, name: str) -> dict[str, object]:
+    return {
+        "id": f"sandbox-playlist-{number}",
+        "name": name,
+        "owner": {"id": user.id, "display_name": user.display_name},
+        "public": False,
+        "type": "playlist",
     }
 
 
@@ -127,12 +150,35 @@ def _track(track_id: str) -> dict[str, object]:
     }
 
 
-ROUTES: dict[str, tuple[str | None, Callable[[User, AccessToken], dict[str, object]]]] = {
-    "/v1/me": (None, _me),
-    "/v1/me/player": ("user-read-playback-state", _player),
-    "/v1/me/playlists": ("playlist-read-private", _playlists),
+def _json_object(request: Request) -> dict[str, object] | None:
+    try:
+        value = json.loads(request.body)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+Act = Callable[[User, AccessToken, Request], Response]
+ROUTES: dict[str, dict[str, tuple[str | None, Act]]] = {
+    "/v1/me": {"GET": (None, _me)},
+    "/v1/me/player": {"GET": ("user-read-playback-state", _player)},
+    "/v1/me/player/pause": {"PUT": ("user-modify-playback-state", _obey)},
+    "/v1/me/player/play": {"PUT": ("user-modify-playback-state", _obey)},
+    "/v1/me/playlists": {
+        "GET": ("playlist-read-private", _playlists),
+        "POST": (None, _create_playlist),
+    },
 }
-"""Path to the scope that it needs and what it shows."""
+"""Path to method to the scope that it needs whatever is asked, and what it does."""
+
+
+def _not_allowed(*methods: str) -> Response:
+    return _error(405, "Method not allowed", ("allow", ", ".join(methods)))
+
+
+def _insufficient() -> Response:
+    # Spotify doesn't say which scope.
+    return _error(403, "Insufficient client scope")
 
 
 def _unauthorized(message: str) -> Response:

@@ -117,6 +117,7 @@ class Status:
             "flow": client.config.flow.value,
             "client_id": client.config.client_id,
             "redirect_uri": client.config.redirect_uri,
+            "api_url": client.config.api_url,
             "scopes": list(client.config.scopes),
             "accounts": sum(1 for a in self._registry.accounts.values() if a.client is client),
             "in_flight": gate.in_flight,

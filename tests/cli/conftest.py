@@ -168,6 +168,7 @@ def status_map():
                     "flow": "pkce",
                     "client_id": "client-1",
                     "redirect_uri": "http://127.0.0.1/callback",
+                    "api_url": "https://api.spotify.com",
                     "scopes": [],
                     "accounts": len(accounts),
                     "in_flight": 0,

@@ -13,7 +13,7 @@ def test_a_command_gets_its_arguments():
     """Values are converted, repeated options collected, the path says which command it is."""
     arguments = parse(["token", "main", "--min-ttl", "90", "--scope", "a", "--scope", "b"])
 
-    assert arguments.path == ("token",)
+    assert arguments.command == ("token",)
     assert arguments.account == "main"
     assert arguments.min_ttl == 90.0
     assert arguments.scope == ["a", "b"]
@@ -24,7 +24,7 @@ def test_a_group_s_command_has_both_names():
     """``config check``."""
     arguments = parse(["config", "check", "--config", "FILE"])
 
-    assert arguments.path == ("config", "check")
+    assert arguments.command == ("config", "check")
     assert arguments.config == "FILE"
 
 
@@ -42,6 +42,17 @@ def test_the_account_may_come_from_the_environment(monkeypatch):
     assert parse(["token", "main"]).account == "main"
     monkeypatch.setenv("SPOTOKEND_ACCOUNT", "")
     assert parse(["token"]).account is None
+
+
+def test_an_option_may_come_from_the_environment(monkeypatch):
+    """As the account of ``api``; and the letter is the same option as the word."""
+    monkeypatch.setenv("SPOTOKEND_ACCOUNT", "work")
+    assert parse(["api", "/v1/me"]).account == "work"
+    assert parse(["api", "/v1/me", "--account", "main"]).account == "main"
+    monkeypatch.setenv("SPOTOKEND_ACCOUNT", "")
+    assert parse(["api", "/v1/me"]).account is None
+    assert parse(["api", "/v1/me", "-X", "PUT"]).method == "PUT"
+    assert parse(["api", "/v1/me", "-H", "A: b", "--header", "C: d"]).header == ["A: b", "C: d"]
 
 
 def test_status_and_logout_ask_for_the_account_by_name(monkeypatch):

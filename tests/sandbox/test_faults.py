@@ -67,6 +67,7 @@ def test_what_each_kind_does(fields, response, served):
             ),
         ),
         ({"status": 502, "body": "empty"}, "text/plain", ""),
+        ({"status": 403, "body": "text", "description": "Not you"}, "text/plain", "Not you"),
     ],
 )
 def test_false_answers(fields, content_type, body):
@@ -99,6 +100,8 @@ def test_the_api_has_its_own_shape_of_errors():
     assert ("retry-after", "13749") in response.headers
     response, _ = apply(ME, kind="answer", path="/v1/", status=503, description="gone")
     assert json.loads(response.body)["error"]["message"] == "gone"
+    response, _ = apply(ME, kind="answer", path="/v1/", status=429, reason="QUOTA_EXCEEDED")
+    assert json.loads(response.body)["error"]["reason"] == "QUOTA_EXCEEDED"
 
 
 @pytest.mark.parametrize("value", ["Wed, 21 Oct 2026 07:28:00 GMT", "soon", 5])

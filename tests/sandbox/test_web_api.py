@@ -97,6 +97,64 @@ def test_client_credentials_have_no_user(world):
     )
 
 
+def send(place, token, method, path, body=b""):
+    headers = {"authorization": f"Bearer {token}"}
+    return place.provider.handle(Request(method=method, path=path, headers=headers, body=body))
+
+
+@pytest.mark.parametrize("path", ["/v1/me/player/play", "/v1/me/player/pause"])
+def test_commands_to_the_player(world, path):
+    """204 without a body; 403 without the scope, 400 for a body that is no JSON object."""
+    place = world()
+    token = place.login(scope="user-modify-playback-state")["access_token"]
+    for body in (b"", b'{"uris": []}'):
+        response = send(place, token, "PUT", path, body)
+        assert (response.status, response.body) == (204, b"")
+    for body in (b"{", b"[]", b"[" * 100_000):
+        assert send(place, token, "PUT", path, body).status == 400
+    assert send(place, place.login()["access_token"], "PUT", path).status == 403
+
+
+def test_a_new_playlist(world):
+    """Answered as if it had been made; public unless it is said otherwise."""
+    place = world()
+    token = place.login(scope="playlist-modify-private")["access_token"]
+    path = "/v1/me/playlists"
+    response = send(place, token, "POST", path, b'{"name": "Sand", "public": false}')
+    made = json.loads(response.body)
+    assert response.status == 201
+    assert (made["name"], made["public"], made["owner"]["id"]) == ("Sand", False, "alice")
+    assert send(place, token, "POST", path, b'{"name": "Sand"}').status == 403
+    token = place.login(scope="playlist-modify-public")["access_token"]
+    made = json.loads(send(place, token, "POST", path, b'{"name": "Sand"}').body)
+    assert made["public"] is True
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "Error parsing JSON."),
+        (b"name=Sand", "Error parsing JSON."),
+        (b"{}", "Missing required field: name"),
+        (b'{"name": ""}', "Missing required field: name"),
+        (b'{"name": 1}', "Missing required field: name"),
+    ],
+)
+def test_a_playlist_that_can_not_be(world, body, message):
+    """400, in the API's words."""
+    place = world()
+    response = send(place, place.login()["access_token"], "POST", "/v1/me/playlists", body)
+    assert response.status == 400
+    assert json.loads(response.body)["error"]["message"] == message
+
+
+def test_the_methods_that_there_are(world):
+    """405 names them (RFC 9110, 15.5.6)."""
+    place = world()
+    response = send(place, place.login()["access_token"], "DELETE", "/v1/me/playlists")
+    assert (response.status, dict(response.headers)["allow"]) == (405, "GET, POST")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "message"),
     [
