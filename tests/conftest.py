@@ -20,7 +20,7 @@ settings.register_profile("repeatable", derandomize=True, **_NO_CLOCK)
 settings.register_profile("explore", max_examples=2000, **_NO_CLOCK)
 settings.load_profile("repeatable")
 
-OWN = ("SPOTOKEND_", "SPOTIPY_", "XDG_")
+OWN = ("SPOTOKEND_", "SPOTIPY_", "SPOTIFY_", "XDG_")
 STRICT = os.environ.get("SPOTOKEND_NOTHING_LEFT_OUT") == "1"
 
 

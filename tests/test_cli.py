@@ -113,7 +113,7 @@ def test_without_a_configuration_that_is_the_first_step(monkeypatch, tmp_path, c
     assert main(["token"]) == 4
     words = capsys.readouterr().err
     assert "spotokend is not running" in words
-    assert "→ write a configuration first: spotokend config init" in words
+    assert "→ spotokend login asks for all it takes" in words
 
 
 def test_with_a_configuration_the_daemon_is_to_be_started(monkeypatch, tmp_path, capsys):

@@ -37,6 +37,20 @@ def read_config(path: str) -> Config:
     return _anchored(config, os.path.dirname(os.path.abspath(path)))
 
 
+def check_place(path: str) -> None:
+    """Whether a first configuration could be written there, before anybody is asked about it.
+
+    :raises Misconfigured: as :func:`write_new_config`, which has the last word
+    """
+    if os.path.lexists(path):
+        raise _taken(path)
+    folder = os.path.dirname(os.path.abspath(path))
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _unwritable(path, f"{folder} takes no new files")
+
+
 def write_new_config(path: str, text: str) -> None:
     """Make the file, whole or not at all, readable by its owner alone; its folder too if missing.
 
@@ -55,18 +69,25 @@ def write_new_config(path: str, text: str) -> None:
             # link() fails where the name is taken; rename() would replace what is there.
             os.link(temporary, path)
         except FileExistsError:
-            raise Misconfigured(
-                f"{path} exists already and is left as it is",
-                hint="edit that file, or move it away first",
-            ) from None
+            raise _taken(path) from None
         finally:
             os.unlink(temporary)
         _sync_folder(folder)
     except OSError as error:
-        raise Misconfigured(
-            f"{path} can't be written: {error.strerror}",
-            hint="make the folder writable, or name another place with $SPOTOKEND_CONFIG",
-        ) from None
+        raise _unwritable(path, error.strerror) from None
+
+
+def _taken(path: str) -> Misconfigured:
+    return Misconfigured(
+        f"{path} exists already and is left as it is", hint="edit that file, or move it away first"
+    )
+
+
+def _unwritable(path: str, reason: str | None) -> Misconfigured:
+    return Misconfigured(
+        f"{path} can't be written: {reason}",
+        hint="make the folder writable, or name another place with $SPOTOKEND_CONFIG",
+    )
 
 
 def _read(path: str) -> tuple[bytes, int]:
@@ -81,9 +102,11 @@ def _read(path: str) -> tuple[bytes, int]:
     except IsADirectoryError:
         raise Misconfigured(f"{path} is a folder", hint=other) from None
     except FileNotFoundError:
+        dangling = os.path.islink(path)
         raise Misconfigured(
-            f"there is no configuration at {path}",
-            hint="make one: spotokend config init",
+            f"there is no configuration at {path}{', which links to nothing' if dangling else ''}",
+            hint=f"{'remove the link, then ' if dangling else ''}make one: spotokend login, which "
+            "asks for all it takes (spotokend config init: without logging in)",
         ) from None
     except OSError as error:
         raise Misconfigured(

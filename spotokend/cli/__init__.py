@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         terminal.complain(error.message, _hint(error))
         return error.exit_status
     except KeyboardInterrupt:
+        terminal.end_line()
         return 130
     except BrokenPipeError:
         terminal.settle()
@@ -64,15 +65,16 @@ def _run(words: list[str]) -> int:
         arguments = parse(words)
     except SystemExit:  # help was printed
         return 0
-    command = import_module(f"{__name__}.{arguments.path[0]}")
+    command = import_module(f"{__name__}.{arguments.command[0]}")
     status: int = command.run(arguments)
     return status
 
 
 def _hint(error: SpotokendError) -> str | None:
-    if isinstance(error, DaemonNotRunning) and not os.path.exists(paths.config_path()):
+    nobody_listens = isinstance(error, DaemonNotRunning) and "socket" in error.details
+    if nobody_listens and not os.path.exists(paths.config_path()):
         # Told to start a daemon, the user would only learn there that it has nothing to work with.
-        return "write a configuration first: spotokend config init"
+        return "spotokend login asks for all it takes, and starts the daemon"
     if error.hint is None and error.retry_after is not None:
         from ..rules.notice import in_words  # only for this error
 

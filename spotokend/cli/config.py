@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
+import shlex
 
 from .. import paths
 from ..adapters.client_secrets import read_secret
-from ..adapters.config_file import read_config, write_new_config
-from ..errors import BadRequest, Misconfigured
-from ..rules.config.parse import DASHBOARD, starter
-from ..rules.config.values import REDIRECT_URI, Config, SourceKind
-from . import terminal
+from ..adapters.config_file import read_config
+from ..errors import BadRequest
+from ..rules.config.parse import parse, starter
+from ..rules.config.values import Config, SourceKind
+from . import first_run, questions, terminal
 from .config_text import effective
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what the second word says."""
     path: str = arguments.config or paths.config_path()
-    match arguments.path[-1]:
+    match arguments.command[-1]:
         case "check":
             _check(path)
         case "init":
@@ -56,38 +55,24 @@ def _counted(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def _init(path: str, client_id: str | None, scopes: list[str]) -> None:
-    if os.path.lexists(path):
-        # Before any question: the answers would be thrown away.
-        raise Misconfigured(
-            f"{path} exists already and is left as it is",
-            hint="edit that file, or move it away first",
-        )
-    known = client_id or os.environ.get("SPOTIPY_CLIENT_ID")
-    if client_id is None and sys.stdin is not None and sys.stdin.isatty():
-        known, scopes = _ask(known, scopes)
-    if not known:
-        raise BadRequest(
-            "spotokend config init: the client id is missing",
-            hint=f"copy it from your app's page, {DASHBOARD}: spotokend config init --client-id ID",
-        )
-    write_new_config(path, starter(known, scopes))
-    terminal.say(
-        f"Wrote {path}.\n"
-        f"In the dashboard the app needs exactly this redirect URI, without a port: {REDIRECT_URI}\n"
-        "Next: spotokend service install (or spotokend run), then spotokend login."
-    )
-
-
-def _ask(known: str | None, scopes: list[str]) -> tuple[str | None, list[str]]:
-    terminal.say(f"The client id is on your app's page in the dashboard: {DASHBOARD}")
-    asked = _prompt(f"Client id [{known}]: " if known else "Client id: ")
-    if not scopes:
-        scopes = _prompt("Scopes, with spaces between, or none: ").split()
-    return asked or known, scopes
-
-
-def _prompt(question: str) -> str:
-    # input() would write the question to stdout, among the data.
-    print(terminal.clean(question), end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip()
+def _init(path: str, client_id: str | None, wanted: list[str]) -> None:
+    if client_id:
+        text = starter(client_id, wanted)
+    elif (known := first_run.known_client_id()[0]) and not questions.interactive():
+        # In a script, which may have no end of its input.
+        text = starter(known, wanted, first_run.known_redirect_uri())
+    else:
+        try:
+            text = first_run.compose(path, wanted)
+        except questions.EndOfInput as end:
+            raise BadRequest(
+                f'the input ended at "{end}"; nothing has been written',
+                hint="without questions: spotokend config init --client-id ID --scope SCOPE",
+            ) from None
+    first_run.write(path, text)
+    redirect_uri = parse(text).clients[first_run.CLIENT].redirect_uri
+    terminal.say(f"\nThe app's redirect URI, in the dashboard, must be exactly {redirect_uri}")
+    if path == paths.config_path():
+        terminal.say("Next: spotokend login, which gets the daemon going as well.")
+    else:
+        terminal.say(f"Next: spotokend run --config {shlex.quote(path)}\nand: spotokend login")

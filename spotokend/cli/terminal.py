@@ -72,6 +72,12 @@ def complain(message: str, hint: str | None = None) -> None:
     print(label, "\n".join(lines), file=sys.stderr, flush=True)
 
 
+def end_line() -> None:
+    """After Ctrl-C, which a terminal shows as ``^C``: the shell's prompt gets a line of its own."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print(file=sys.stderr, flush=True)
+
+
 def colourful(stream: TextIO) -> bool:
     """True where colour is welcome."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and stream.isatty()

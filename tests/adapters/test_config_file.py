@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from spotokend.adapters.config_file import LIMIT, read_config, write_new_config
+from spotokend.adapters.config_file import LIMIT, check_place, read_config, write_new_config
 from spotokend.errors import Misconfigured
 from spotokend.rules.config.parse import starter
 
@@ -76,12 +76,25 @@ def test_a_byte_order_mark_is_passed_over(tmp_path):
     }
 
 
+CURE = (
+    "make one: spotokend login, which asks for all it takes "
+    "(spotokend config init: without logging in)"
+)
+
+
 def test_a_missing_file(tmp_path):
     """The cure is to make one."""
     path = str(tmp_path / "missing" / "config.toml")
-    assert refusal(path) == (
-        f"there is no configuration at {path}",
-        "make one: spotokend config init",
+    assert refusal(path) == (f"there is no configuration at {path}", CURE)
+
+
+def test_a_link_to_nothing(tmp_path):
+    """It is in the way of a new file, and so it is named."""
+    path = tmp_path / "config.toml"
+    path.symlink_to(tmp_path / "nowhere")
+    assert refusal(str(path)) == (
+        f"there is no configuration at {path}, which links to nothing",
+        f"remove the link, then {CURE}",
     )
 
 
@@ -177,11 +190,32 @@ def test_a_file_that_exists_is_left_as_it_is(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["config.toml", "link.toml"]
 
 
+def test_a_place_is_looked_at_before_the_writing(tmp_path, monkeypatch):
+    """Free, taken, or where nothing can be made; and looking makes nothing."""
+    check_place(str(tmp_path / "new" / "spotokend" / "config.toml"))
+    assert os.listdir(tmp_path) == []
+    path = write(tmp_path / "config.toml", "mine")
+    with pytest.raises(Misconfigured, match="exists already and is left as it is"):
+        check_place(path)
+    (tmp_path / "link.toml").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(Misconfigured, match="exists already"):
+        check_place(str(tmp_path / "link.toml"))
+
+    # Root, as which tests may run, may write everywhere.
+    monkeypatch.setattr("spotokend.adapters.config_file.os.access", lambda path, mode: False)
+    with pytest.raises(Misconfigured) as caught:
+        check_place(str(tmp_path / "new" / "spotokend" / "config.toml"))
+    assert caught.value.message.endswith(f"can't be written: {tmp_path} takes no new files")
+    assert "$SPOTOKEND_CONFIG" in caught.value.hint
+
+
 def test_a_folder_that_is_a_file(tmp_path):
     """That is another mistake than a configuration that exists."""
     path = f"{write(tmp_path / 'file', '')}/config.toml"
     with pytest.raises(Misconfigured, match="can't be written: File exists"):
         write_new_config(path, TEXT)
+    with pytest.raises(Misconfigured, match="file takes no new files"):
+        check_place(path)
 
 
 def test_a_disk_that_takes_nothing(tmp_path, monkeypatch):

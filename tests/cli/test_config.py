@@ -7,6 +7,7 @@ import stat
 import sys
 
 import pytest
+from typed_answers import stdin
 
 from spotokend.cli import main
 from spotokend.rules.config.parse import parse
@@ -35,17 +36,17 @@ def written(path):
 
 
 @pytest.fixture
-def answers(monkeypatch):
-    """Somebody types at a terminal."""
+def typed():
+    """Somebody at a terminal."""
+    with stdin(terminal=True) as there:
+        yield there
 
-    class Keyboard(io.StringIO):
-        def isatty(self):
-            return True
 
-    def give(*lines):
-        monkeypatch.setattr(sys, "stdin", Keyboard("".join(f"{line}\n" for line in lines)))
-
-    return give
+@pytest.fixture
+def piped():
+    """A script."""
+    with stdin(terminal=False) as there:
+        yield there
 
 
 def test_a_good_configuration_is_counted(written, capsys):
@@ -71,6 +72,17 @@ def test_a_bad_one_is_told_with_all_its_problems(written, capsys):
     assert f"{path}:4: daemon.loglevel: unknown key" in err
 
 
+def test_a_secret_s_file_is_looked_at_too(written, capsys):
+    """The daemon would not start without it."""
+    written(
+        f'[clients.bot]\nclient_id = "{ID}"\nflow = "client_credentials"\n'
+        'client_secret = { file = "nowhere" }\n'
+    )
+
+    assert main(["config", "check"]) == 2
+    assert "clients.bot.client_secret" in capsys.readouterr().err
+
+
 def test_another_file_can_be_named(tmp_path, capsys):
     """``--config`` is stronger than the environment."""
     assert main(["config", "check", "--config", str(tmp_path / "none.toml")]) == 2
@@ -88,7 +100,7 @@ def test_the_configuration_in_effect_is_shown(written, capsys):
 
 
 def test_a_first_configuration_is_written(path, capsys):
-    """For its owner alone; what comes next is told."""
+    """For its owner alone, and shown; what comes next is told."""
     words = ["--client-id", ID, "--scope", "streaming", "--scope", "user-top-read"]
 
     assert main(["config", "init", *words]) == 0
@@ -96,62 +108,111 @@ def test_a_first_configuration_is_written(path, capsys):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     out, err = capsys.readouterr()
     assert out == ""
-    assert f"Wrote {path}." in err
-    assert "http://127.0.0.1/callback" in err
+    assert f"\n{path}\n" in err
+    assert f'    client_id = "{ID}"\n' in err
+    assert "must be exactly http://127.0.0.1/callback\n" in err
 
 
-def test_one_that_exists_is_never_edited(written, answers, capsys):
+def test_one_that_exists_is_never_edited(written, typed, capsys):
     """And no question is asked in vain."""
     path = written("# mine\n")
-    answers(ID, "")
+    typed.give(ID, "")
 
     assert main(["config", "init"]) == 2
+    assert main(["config", "init", "--client-id", ID]) == 2
     assert path.read_text() == "# mine\n"
-    assert "exists already" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert err.count("exists already") == 2
+    assert "Client id" not in err
 
 
-def test_a_terminal_is_asked(path, answers, capsys):
-    """For the client id and the scopes; the questions are words, on stderr."""
-    answers(ID, "streaming user-top-read")
+def test_a_terminal_is_asked(path, typed, capsys):
+    """As at a first login, for the client id and the scopes; the questions are words, on stderr."""
+    typed.give(ID, "8 user-top-read")
 
     assert main(["config", "init"]) == 0
     client = parse(path.read_text()).clients["spotify"]
-    assert (client.client_id, client.scopes) == (ID, ("streaming", "user-top-read"))
+    assert (client.client_id, client.scopes) == (ID, ("user-follow-read", "user-top-read"))
     out, err = capsys.readouterr()
     assert out == ""
-    assert "Client id: " in err
+    assert err.index("http://127.0.0.1/callback") < err.index("Client id: ")
+    assert "Next: spotokend login, " in err
 
 
-def test_what_is_known_need_not_be_typed(path, answers, monkeypatch, capsys):
+def test_what_is_known_need_not_be_typed(path, typed, monkeypatch, capsys):
     """Return takes the id that other programs use; scopes that were named aren't asked for."""
     monkeypatch.setenv("SPOTIPY_CLIENT_ID", ID)
-    answers("")
+    typed.give("")
 
     assert main(["config", "init", "--scope", "streaming"]) == 0
     client = parse(path.read_text()).clients["spotify"]
     assert (client.client_id, client.scopes) == (ID, ("streaming",))
-    assert f"Client id [{ID}]: " in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert f"Return takes the one of $SPOTIPY_CLIENT_ID.\nClient id [{ID}]: " in err
+    assert "Scopes" not in err
 
 
-def test_without_a_terminal_the_variable_is_enough(path, monkeypatch):
-    """In a script or a container."""
-    monkeypatch.setenv("SPOTIPY_CLIENT_ID", ID)
-    monkeypatch.setattr(sys, "stdin", None)
+def test_answers_can_be_piped_in(path, piped, capsys):
+    """The same questions, and no more of the pipe than their answers."""
+    piped.write(f"{ID}\n8\nthe rest".encode())
 
     assert main(["config", "init"]) == 0
-    assert parse(path.read_text()).clients["spotify"].client_id == ID
+    client = parse(path.read_text()).clients["spotify"]
+    assert (client.client_id, client.scopes) == (ID, ("user-follow-read",))
+    assert piped.rest() == b"the rest"
 
 
-def test_without_a_client_id_nothing_is_written(path, monkeypatch, capsys):
-    """Status 2, and where the id is to be found."""
-    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+@pytest.mark.parametrize("name", ["SPOTIPY_CLIENT_ID", "SPOTIFY_CLIENT_ID"])
+@pytest.mark.parametrize("stream", [None, io.StringIO()], ids=["none", "a pipe"])
+def test_without_a_terminal_the_variable_is_enough(path, monkeypatch, capsys, name, stream):
+    """In a script or a container, whose input may never end: nothing is asked."""
+    monkeypatch.setenv(name, ID)
+    monkeypatch.setenv("SPOTIPY_REDIRECT_URI", "http://127.0.0.1:8888/callback")
+    monkeypatch.setattr(sys, "stdin", stream)
 
-    assert main(["config", "init"]) == 2
-    assert "the client id is missing" in capsys.readouterr().err
-    assert not path.exists()
+    assert main(["config", "init"]) == 0
+    client = parse(path.read_text()).clients["spotify"]
+    assert (client.client_id, client.redirect_uri) == (ID, "http://127.0.0.1:8888/callback")
+    assert "must be exactly http://127.0.0.1:8888/callback" in capsys.readouterr().err
+
+
+def test_an_app_that_was_named_has_our_redirect_uri(path, monkeypatch):
+    """The variables are those of another one, perhaps."""
+    monkeypatch.setenv("SPOTIPY_CLIENT_ID", "f" * 32)
+    monkeypatch.setenv("SPOTIPY_REDIRECT_URI", "http://127.0.0.1:8888/callback")
+
+    assert main(["config", "init", "--client-id", ID]) == 0
+    client = parse(path.read_text()).clients["spotify"]
+    assert (client.client_id, client.redirect_uri) == (ID, "http://127.0.0.1/callback")
+
+
+@pytest.mark.parametrize(("answers", "question"), [([], "Client id"), ([ID], "Scopes")])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_without_an_answer_nothing_is_written(path, capsys, answers, question, terminal):
+    """Status 2, and how to do without questions."""
+    with stdin(terminal=terminal) as there:
+        there.give(*answers)
+        there.end()
+        assert main(["config", "init"]) == 2
+    err = capsys.readouterr().err
+    assert f'the input ended at "{question}"; nothing has been written' in err
+    assert "spotokend config init --client-id ID" in err
+    assert not path.parent.exists()
 
 
 def test_a_client_id_that_is_none_writes_nothing(path, capsys):
     """The parser's words."""
     assert main(["config", "init", "--client-id", "ä"]) == 2
+    assert "the client id: has characters that no client id has" in capsys.readouterr().err
     assert not path.exists()
+
+
+def test_another_place_is_what_the_daemon_has_to_be_told(tmp_path, capsys):
+    """A login wouldn't find it."""
+    path = tmp_path / "a b.toml"
+
+    assert main(["config", "init", "--config", str(path), "--client-id", ID]) == 0
+    assert parse(path.read_text()).clients["spotify"].client_id == ID
+    assert (
+        f"Next: spotokend run --config '{path}'\nand: spotokend login\n" in capsys.readouterr().err
+    )

@@ -158,3 +158,15 @@ def test_a_moment_is_told_in_local_time():
     )
 
     assert done.stdout == "2001-09-09 03:46:40\n"
+
+
+@pytest.mark.parametrize(("terminal_there", "written"), [(True, "\n"), (False, "")])
+def test_after_ctrl_c_the_prompt_gets_its_own_line(monkeypatch, terminal_there, written):
+    """On a terminal, where ``^C`` was echoed; a log needs no empty line."""
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: terminal_there, raising=False)
+    monkeypatch.setattr("sys.stderr", stream)
+
+    terminal.end_line()
+
+    assert stream.getvalue() == written

@@ -17,6 +17,8 @@ from spotokend.rules.config.parse import parse, starter
 from spotokend.rules.config.values import (
     API_URL,
     IDENTITY_URL,
+    REDIRECT_URI,
+    SPOTIFY_SCOPES,
     TOKEN_URL,
     AccountConfig,
     ClientConfig,
@@ -583,25 +585,45 @@ def test_the_starter_is_a_configuration():
     assert config.warnings == ()
 
 
+def test_a_starter_has_a_redirect_uri_where_it_is_another():
+    """One that other programs use with the same app; the default needs no mention."""
+    uri = "http://127.0.0.1:8888/callback"
+    assert parse(starter(ID, [], uri)).clients["spotify"].redirect_uri == uri
+    assert "redirect_uri" not in starter(ID, [], REDIRECT_URI)
+
+
+def test_a_starter_fits_the_screen():
+    """Also with every scope: each then has a line of its own. Indented, within 80 columns."""
+    for scopes in ([], SPOTIFY_SCOPES[:2], SPOTIFY_SCOPES):
+        text = starter(ID, scopes)
+        assert parse(text).clients["spotify"].scopes == tuple(scopes)
+        assert max(map(len, text.splitlines())) <= 75
+
+
 @given(
     client_id=st.text(st.characters(codec="ascii"), max_size=20),
-    scopes=st.lists(st.text(st.characters(codec="ascii"), max_size=9), max_size=3),
+    scopes=st.lists(st.text(st.characters(codec="ascii"), max_size=30), max_size=3),
+    redirect_uri=st.sampled_from([REDIRECT_URI, "https://a.example/?b=%22", 'https://a.example/"'])
+    | st.text(st.characters(codec="ascii"), max_size=9),
 )
-def test_any_starter_parses_or_is_refused(client_id, scopes):
+def test_any_starter_parses_or_is_refused(client_id, scopes, redirect_uri):
     """Quotes and backslashes in an id come back as they were."""
     try:
-        text = starter(client_id, scopes)
+        text = starter(client_id, scopes, redirect_uri)
     except Misconfigured as error:
         assert error.hint is not None
     else:
         client = parse(text).clients["spotify"]
         assert client.client_id == client_id
         assert client.scopes == tuple(dict.fromkeys(scopes))
+        assert client.redirect_uri == redirect_uri
 
 
 def test_a_starter_names_what_is_wrong():
-    """The client id, or the scopes."""
+    """The client id, the scopes, or the redirect URI."""
     with pytest.raises(Misconfigured, match=re.escape("the client id: is empty")):
         starter("", [])
     with pytest.raises(Misconfigured, match=re.escape('the scopes: "a b" can\'t be a scope')):
         starter(ID, ["a b"])
+    with pytest.raises(Misconfigured, match=re.escape('the redirect URI: "http://localhost/"')):
+        starter(ID, [], "http://localhost/")

@@ -906,7 +906,7 @@ def test_without_a_daemon_the_status_is_4_and_the_start_is_told(
 def test_without_a_configuration_that_comes_first(fresh: DaemonProcess):
     """Told to start a daemon, the user would only learn there that it has nothing to work with."""
     remove(fresh.config)
-    absent(fresh, "token", cure="spotokend config init")
+    absent(fresh, "token", cure="spotokend login")
 
 
 def absent(daemon: DaemonProcess, *arguments: str, cure: str) -> None:

@@ -34,9 +34,12 @@ from .values import (
 )
 
 DASHBOARD = "https://developer.spotify.com/dashboard"
+SPOTIFY_CLIENT_ID = re.compile(r"[0-9a-f]{32}")
+"""What all of Spotify's look like (``fullmatch``); its client secrets do, too."""
 
 _PLACE = re.compile(r" \((at (?:line (\d+), column \d+|end of document))\)$")
-_SPOTIFY_CLIENT_ID = re.compile(r"[0-9a-f]{32}")
+_LISTED = 60
+"""Characters of an array on one line: with its key, and shown indented, within 80 columns."""
 
 
 def parse(text: str, *, source: str = "config.toml") -> Config:
@@ -85,28 +88,38 @@ def parse(text: str, *, source: str = "config.toml") -> Config:
     return config
 
 
-def starter(client_id: str, scopes: Iterable[str]) -> str:
+def starter(client_id: str, scopes: Iterable[str], redirect_uri: str = REDIRECT_URI) -> str:
     """The text of a first configuration file: Spotify with PKCE, one client, everything else default.
 
-    :raises Misconfigured: the client id or a scope isn't one
+    :raises Misconfigured: the client id, a scope or the redirect URI isn't one
     """
     scopes = list(scopes)
     for what, reader, value in (
         ("the client id", readers.client_id, client_id),
         ("the scopes", readers.scopes, scopes),
+        ("the redirect URI", readers.redirect_uri, redirect_uri),
     ):
         try:
             reader(value)
         except readers.Wrong as wrong:
             raise Misconfigured(f"{what}: {wrong.message}", hint=wrong.hint) from None
     # What JSON makes of strings of printable ASCII, TOML reads back.
+    listed = json.dumps(scopes)
+    if len(listed) > _LISTED:
+        # With the comma after the last one, so that a line more changes no other line.
+        listed = "[\n" + "".join(f"    {json.dumps(scope)},\n" for scope in scopes) + "]"
+    redirect = (
+        "" if redirect_uri == REDIRECT_URI else f"redirect_uri = {json.dumps(redirect_uri)}\n"
+    )
     return (
-        "# spotokend's configuration. Every other key has a default: see config.example.toml.\n"
+        "# spotokend's configuration. Every other key has a default; all of them are\n"
+        "# shown by: spotokend config show\n"
         "# After a change: spotokend config check, then spotokend reload.\n"
         "\n"
         "[clients.spotify]\n"
         f"client_id = {json.dumps(client_id)}\n"
-        f"scopes = {json.dumps(scopes)}\n"
+        f"{redirect}"
+        f"scopes = {listed}\n"
     )
 
 
@@ -258,7 +271,7 @@ def _client(
 
 def _spotify_warnings(path: Path, values: dict[str, Any]) -> Iterator[str]:
     identifier = values.get("client_id")
-    if identifier is not None and not _SPOTIFY_CLIENT_ID.fullmatch(identifier):
+    if identifier is not None and not SPOTIFY_CLIENT_ID.fullmatch(identifier):
         yield (
             f"{dotted((*path, 'client_id'))}: Spotify's client ids are 32 digits and letters a to f; "
             f"copy it from your app's page: {DASHBOARD}"
