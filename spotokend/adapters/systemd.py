@@ -2,20 +2,28 @@
 
 Installing is writing one unit file and telling the manager. Nothing is written before the manager
 has answered, and doing it again brings the same result.
+
+The manager has an environment of its own, which a shell's ``export`` doesn't reach:
+:func:`environment` tells what the daemon will see.
 """
 
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
 from ..errors import Misconfigured
 
 UNIT = "spotokend.service"
+
+LINGER = Path("/var/lib/systemd/linger")
+"""Where logind keeps a file for each user whose manager runs without a session."""
 
 RunSystemctl = Callable[[list[str]], "subprocess.CompletedProcess[str]"]
 """Runs a command line and returns its status and words; FileNotFoundError: no such program."""
@@ -38,6 +46,50 @@ def user_unit_dir(environ: Mapping[str, str]) -> Path:
 def run_systemctl(command: list[str]) -> subprocess.CompletedProcess[str]:
     """Run it for real."""
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def available(run: RunSystemctl = run_systemctl) -> bool:
+    """Whether this user has a manager that answers, and so a unit could be installed."""
+    try:
+        _require_manager(run)
+    except Misconfigured:
+        return False
+    return True
+
+
+def lingers(user: str | None = None) -> bool:
+    """Whether the user's manager runs without a session of theirs; ``user`` is a login name.
+
+    Read from the disk as logind does: `loginctl` would need one that answers.
+    """
+    try:
+        name = user or pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's number without a name
+        return False
+    return (LINGER / name).exists()
+
+
+def environment(run: RunSystemctl = run_systemctl) -> dict[str, str]:
+    """The variables that the unit's daemon is started with: the manager's, then the unit's own.
+
+    Raises:
+        Misconfigured: as :func:`install`.
+    """
+    found: dict[str, str] = {}
+    for of in ([], [UNIT]):
+        line = _systemctl(run, _WITHOUT_MANAGER, "show", "--property=Environment", *of)
+        line = line.strip().removeprefix("Environment=")
+        # In double quotes a shell, but not shlex, takes the backslash before these as a mark.
+        for word in shlex.split(line.replace("\\$", "$").replace("\\`", "`")):
+            name, _, value = word.partition("=")
+            found[name] = value
+    return found
+
+
+def setting(variable: str, value: str) -> str:
+    """The line for a drop-in that gives the unit's daemon this variable (systemd.exec(5))."""
+    quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'Environment="{variable}={quoted}"'
 
 
 def install(executable: str, unit_dir: Path, run: RunSystemctl = run_systemctl) -> list[str]:
@@ -92,6 +144,27 @@ def uninstall(unit_dir: Path, run: RunSystemctl = run_systemctl) -> list[str]:
     return ["It has been stopped.", f"Removed {path}."]
 
 
+def stop(run: RunSystemctl = run_systemctl) -> None:
+    """Stop the daemon, which waits for its end, and let no failure of the past stay listed.
+
+    Raises:
+        Misconfigured: as :func:`install`.
+    """
+    _require_manager(run)
+    _systemctl(run, _LOOK, "stop", UNIT)
+    with suppress(Misconfigured):  # it objects where it has forgotten the unit already
+        _systemctl(run, _LOOK, "reset-failed", UNIT)
+
+
+def reload(run: RunSystemctl = run_systemctl) -> None:
+    """Have the manager read all units anew.
+
+    Raises:
+        Misconfigured: as :func:`install`.
+    """
+    _systemctl(run, _LOOK, "daemon-reload")
+
+
 def _template() -> str:
     """The unit of this release: inside an installed package, beside it in a checkout."""
     installed = resources.files("spotokend") / "systemd" / UNIT
@@ -116,7 +189,7 @@ def _require_manager(run: RunSystemctl) -> None:
     _systemctl(run, _WITHOUT_MANAGER, "show", "--property=Version")
 
 
-def _systemctl(run: RunSystemctl, hint: str, *arguments: str) -> None:
+def _systemctl(run: RunSystemctl, hint: str, *arguments: str) -> str:
     command = ["systemctl", "--user", *arguments]
     try:
         done = run(command)
@@ -127,6 +200,7 @@ def _systemctl(run: RunSystemctl, hint: str, *arguments: str) -> None:
     if done.returncode != 0:
         words = done.stderr.strip() or f"status {done.returncode}"
         raise Misconfigured(f"`{shlex.join(command)}` did not work: {words}", hint=hint)
+    return done.stdout
 
 
 def _write(path: Path, text: str) -> None:

@@ -6,22 +6,50 @@ import argparse
 import os
 import shutil
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 
+from .. import paths
 from ..adapters import systemd
-from . import terminal
+from ..adapters.config_file import read_config
+from ..errors import Misconfigured
+from . import browser, terminal
 from .parser import PROGRAM
+
+REVOKE = "https://www.spotify.com/account/apps/"
+"""Where a user of Spotify's sees, and ends, the access of apps."""
+
+_EPILOGUE = f"""\
+Spotify still lists your app among those with access; end that there: {REVOKE}
+The program itself goes the way it came: pipx uninstall spotokend, or pip uninstall spotokend.
+Copies of the logins in your backups stay encrypted: without the key nobody can read them, so delete
+it there too, if you keep it there."""
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Install or remove the unit."""
-    unit_dir = systemd.user_unit_dir(os.environ)
-    if arguments.path[-1] == "install":
-        done = systemd.install(_executable(), unit_dir)
+    if arguments.command[-1] == "install":
+        done = [*install(), *_lingering()]
+    elif arguments.purge:
+        return _purge()
     else:
-        done = systemd.uninstall(unit_dir)
+        done = systemd.uninstall(systemd.user_unit_dir(os.environ))
     for sentence in done:
         terminal.say(sentence)
     return 0
+
+
+def install() -> list[str]:
+    """Install the unit and start it; what was done and what to know, a sentence each.
+
+    Raises:
+        Misconfigured: as :func:`spotokend.adapters.systemd.install`.
+    """
+    done = systemd.install(_executable(), systemd.user_unit_dir(os.environ))
+    with suppress(Misconfigured):  # it has been installed, and this is advice
+        done += _advice(systemd.environment())
+    return done
 
 
 def _executable() -> str:
@@ -30,3 +58,102 @@ def _executable() -> str:
     if os.path.basename(called) == PROGRAM:
         return os.path.abspath(shutil.which(called) or called)
     return os.path.join(os.path.dirname(sys.executable), PROGRAM)
+
+
+def _lingering() -> list[str]:
+    """On a desktop the end of the session is the end of what needs tokens; elsewhere it isn't."""
+    if systemd.lingers() or browser.graphical(os.environ):
+        return []
+    return ["It ends with your last session; to let it stay, once: loginctl enable-linger"]
+
+
+def _advice(service: Mapping[str, str]) -> list[str]:
+    """Where this shell and the service, whose environment is given, look at different places."""
+    config = paths.config_path(service)
+    socket = service.get("SPOTOKEND_SOCK") or _configured_socket(config)
+    found = [
+        f"warning: the service doesn't see this shell's ${variable}, so that its {what} is {there} "
+        f"and not {here}. To change that: systemctl --user edit spotokend, and there, below "
+        f"[Service]: {systemd.setting(variable, os.path.abspath(os.environ[variable]))}"
+        for what, variables, here, there in (
+            ("configuration", ("SPOTOKEND_CONFIG", "XDG_CONFIG_HOME"), paths.config_path(), config),
+            ("state folder", ("XDG_STATE_HOME",), paths.state_dir(), paths.state_dir(service)),
+            (
+                "socket",
+                ("SPOTOKEND_SOCK",),
+                paths.socket_path(),
+                socket or paths.socket_path(service),
+            ),
+        )
+        for variable in variables
+        if here != there and os.environ.get(variable, "") not in ("", service.get(variable))
+    ]
+    if not found and not os.path.exists(config):
+        cure = "" if config != paths.config_path() else ": spotokend login helps to write it"
+        found.append(f"There is no {config} yet, without which the service ends again{cure}")
+    return found
+
+
+def _configured_socket(config: str) -> str | None:
+    try:
+        return read_config(config).daemon.socket
+    except Misconfigured:
+        return None
+
+
+def _purge() -> int:
+    """Remove everything of ours that this user has; the flag is the consent."""
+    from . import purge  # the store's side, which no other command here needs
+
+    unit_dir = systemd.user_unit_dir(os.environ)
+    worlds = [purge.World(os.environ, os.curdir)]
+    service = _stopped(unit_dir)
+    if service is not None:
+        worlds.append(purge.World(service, service.get("HOME", os.sep)))
+    found = purge.take_inventory(str(unit_dir), worlds)
+    for note in found.notes.values():
+        terminal.say(note)
+    with purge.nobody_running(found):
+        going = found.files + found.folders
+        if going:
+            terminal.say("\n  ".join(["To be removed, for good:", *going]))
+        removed, refused = purge.remove(found)
+    if service is not None:
+        with suppress(Misconfigured):  # else it looks at its units when it starts next
+            systemd.reload()
+    if removed:
+        share = "all of it" if len(removed) == len(going) else f"{len(removed)} of {len(going)}"
+        terminal.say(f"Removed {share}.")
+    elif not refused:
+        terminal.say("There is nothing of spotokend's to remove.")
+    if found.left:
+        terminal.say("\n  ".join(["Left as it is:", *_with_reasons(found.left)]))
+    if removed:
+        terminal.say(_EPILOGUE)
+    if refused:
+        terminal.complain(
+            "\n  ".join(["this could not be removed:", *_with_reasons(refused)]),
+            "see who may: ls -ld PATH; then again: spotokend service uninstall --purge",
+        )
+    return 1 if refused else 0
+
+
+def _stopped(unit_dir: Path) -> dict[str, str] | None:
+    """Have the service stopped; returns its environment, None where systemd has a part in nothing."""
+    unit = unit_dir / systemd.UNIT
+    if not os.path.lexists(unit):
+        terminal.say(f"No service is installed: there is no {unit}.")
+        return None
+    service = None
+    try:
+        service = systemd.environment()
+        systemd.stop()
+    except Misconfigured as error:
+        terminal.say(f"The unit is removed without systemd's help: {error.message}")
+    else:
+        terminal.say("The service has been stopped.")
+    return service
+
+
+def _with_reasons(places: Mapping[str, str]) -> list[str]:
+    return [f"{path}: {why}" for path, why in places.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -15,18 +16,23 @@ from spotokend.errors import Misconfigured
 
 
 class Manager:
-    """Takes systemctl's place: remembers what it was asked, and refuses what it is told to."""
+    """Takes systemctl's place: remembers what it was asked, and refuses what it is told to.
 
-    def __init__(self, refuse=None, words=""):
+    Its own environment and the unit's are ``environments``, as systemd 252 prints them.
+    """
+
+    def __init__(self, refuse=None, words="", environments=("", "")):
         self.asked = []
         self._refuse = refuse
         self._words = words
+        self._environments = dict(zip((4, 5), environments, strict=True))
 
     def __call__(self, command):
         assert command[:2] == ["systemctl", "--user"]
         self.asked.append(" ".join(command[2:]))
         status = 1 if command[2] == self._refuse else 0
-        return subprocess.CompletedProcess(command, status, stdout="", stderr=self._words)
+        words = f"Environment={self._environments.get(len(command), '')}\n"
+        return subprocess.CompletedProcess(command, status, stdout=words, stderr=self._words)
 
 
 def no_systemctl(command):
@@ -187,6 +193,88 @@ def test_a_unit_that_can_not_be_removed_is_named(units):
 
 
 @pytest.mark.parametrize(
+    ("run", "there"),
+    [
+        (Manager(), True),
+        (Manager("show", "Failed to connect to bus"), False),
+        (no_systemctl, False),
+    ],
+)
+def test_a_manager_that_answers_is_available(run, there):
+    """No systemd at all, or none for this user: said without an error."""
+    assert systemd.available(run) is there
+
+
+def test_whoever_lingers_has_a_file_of_that_name(tmp_path, monkeypatch):
+    """As logind keeps it."""
+    monkeypatch.setattr(systemd, "LINGER", tmp_path)
+    me = pwd.getpwuid(os.getuid()).pw_name
+    (tmp_path / "ada").touch()
+
+    assert systemd.lingers("ada")
+    assert not systemd.lingers()
+    (tmp_path / me).touch()
+    assert systemd.lingers()
+
+
+def test_a_user_without_a_name_does_not_linger(monkeypatch):
+    """In a container that was started with a mere number."""
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
+
+    assert not systemd.lingers()
+
+
+def test_the_daemon_s_environment_is_the_manager_s_and_then_the_unit_s():
+    """Quoted as systemd quotes: spaces, quotes, backslashes, dollars, backticks."""
+    manager = Manager(
+        environments=(
+            r"""HOME=/home/ada UML=ü "FOO=a b" XDG_CONFIG_HOME=/old""",
+            r"""XDG_CONFIG_HOME=/new "Q=a\"b'c\\d\$e\`f" EMPTY=""",
+        )
+    )
+
+    assert systemd.environment(manager) == {
+        "HOME": "/home/ada",
+        "UML": "ü",
+        "FOO": "a b",
+        "XDG_CONFIG_HOME": "/new",
+        "Q": "a\"b'c\\d$e`f",
+        "EMPTY": "",
+    }
+    assert manager.asked == [
+        "show --property=Environment",
+        "show --property=Environment spotokend.service",
+    ]
+
+
+def test_stopping_forgets_a_failure_of_the_past_too():
+    """Where systemd has forgotten the unit by then, it objects, and that is fine."""
+    for manager in (Manager(), Manager("reset-failed", "not loaded")):
+        systemd.stop(manager)
+
+        assert manager.asked == [
+            "show --property=Version",
+            "stop spotokend.service",
+            "reset-failed spotokend.service",
+        ]
+
+
+def test_what_keeps_the_daemon_from_being_stopped_is_told():
+    """The caller must know that it may run on."""
+    with pytest.raises(Misconfigured, match="timed out"):
+        systemd.stop(Manager("stop", "Job timed out."))
+
+
+def test_the_manager_is_asked_to_read_its_units_anew():
+    """After a unit was removed."""
+    manager = Manager()
+
+    systemd.reload(manager)
+
+    assert manager.asked == ["daemon-reload"]
+
+
+@pytest.mark.parametrize(
     ("environ", "folder"),
     [
         ({"XDG_CONFIG_HOME": "/srv/ada/config"}, "/srv/ada/config/systemd/user"),
@@ -226,18 +314,38 @@ def test_systemctl_is_run_with_its_words_captured(tmp_path, monkeypatch):
     assert (done.returncode, done.stderr) == (3, "--user show\n")
 
 
+def test_a_setting_reaches_the_daemon_as_it_was_meant(units, executable, own_world):
+    """In a drop-in: quoted for systemd, its own specifiers made literal, and nothing to complain."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze isn't installed (Debian: systemd)")
+    line = systemd.setting("SPOTOKEND_CONFIG", '/100%h "a b" $HOME back\\slash')
+    assert line == r'''Environment="SPOTOKEND_CONFIG=/100%%h \"a b\" $HOME back\\slash"'''
+    systemd.install(executable, units, Manager())
+    drop_in = units / "spotokend.service.d" / "own.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text(f"[Service]\n{line}\n")
+
+    verified = verify(units)
+
+    assert (verified.stdout + verified.stderr, verified.returncode) == ("", 0)
+
+
+def verify(units):
+    return subprocess.run(
+        ["systemd-analyze", "verify", "--user", units / "spotokend.service"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def test_systemd_itself_finds_nothing_wrong_with_the_unit(units, executable, own_world):
     """``systemd-analyze verify`` has no complaint, and finds the program despite its odd path."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze isn't installed (Debian: systemd)")
     systemd.install(executable, units, Manager())
 
-    verified = subprocess.run(
-        ["systemd-analyze", "verify", "--user", units / "spotokend.service"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    verified = verify(units)
 
     # Its status is 0 for much that it complains of.
     assert (verified.stdout + verified.stderr, verified.returncode) == ("", 0)
