@@ -43,7 +43,7 @@ HOUSE = {
     """,
     "service": """
         service.defects service.rows service.vault service.registry service.roster service.board service.refresh
-        service.keeper service.logins service.status service.connection service.handlers
+        service.keeper service.identity service.logins service.status service.connection service.handlers
         service.server service.daemon
     """,
     "sandbox": """
@@ -53,10 +53,11 @@ HOUSE = {
         sandbox.conversation sandbox.server sandbox
     """,
     "edge": """
-        cli.terminal cli.options cli.parser
+        cli.terminal cli.options cli.parser cli.questions cli.scopes
         cli.pages cli.callback cli.loopback_peer cli.listener cli.arrivals cli.browser
-        cli.config_text cli.config cli.login cli.logout cli.refresh cli.reload cli.run cli.service
-        cli.status cli.stop cli.token cli.watch cli.sandbox cli.demo
+        cli.config_text cli.purge cli.service cli.first_run cli.config cli.login cli.logout
+        cli.api_address cli.api_errors cli.api cli.refresh cli.reload cli.run
+        cli.status_text cli.scene cli.frame cli.live cli.status cli.stop cli.token cli.watch cli.sandbox cli.demo
         cli __main__
     """,
 }
@@ -118,9 +119,9 @@ OUTSIDE_BUILTINS = {"open", "print", "input", "exec", "eval", "breakpoint", "__i
 LIBRARIES = {
     "cryptography": "rules.sealing",
     "h11": "cli.callback cli.listener sandbox.conversation",
-    "httpx": "adapters.endpoint",
+    "httpx": "adapters.endpoint cli.api",
     "msgpack": "service.rows wire",
-    "rich": "cli.status",
+    "rich": "cli.api cli.frame cli.live cli.status",
     "structlog": "adapters.logs",
 }
 

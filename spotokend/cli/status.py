@@ -10,30 +10,43 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..client import Client
+from ..errors import BadRequest
 from ..rules.notice import in_words
 from . import terminal
+from .status_text import (
+    HEALTH_COLOURS,
+    due,
+    left,
+    life_bar,
+    login_end,
+    state_words,
+    story,
+    troubles,
+    who,
+)
 from .terminal import clean
 
-STATES = {
-    "sealed": "stored",
-    "needs_login": "needs a login",
-    "fresh": "fresh",
-    "refreshing": "refreshing",
-    "waiting": "waiting to retry",
-    "unsaved": "not saved yet",
-    "elsewhere": "at another host",
-    "quarantined": "login refused",
-    "blocked": "blocked",
-}
-"""The states in words short enough for a table. A newer daemon's unknown ones are shown as they are."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # rich costs a tenth of a second, for whoever wants the table
+    from rich.table import Table
 
 _PLAIN_WIDTH = 80
-_HEALTH_COLOURS = {"ok": "green", "degraded": "yellow", "failing": "red"}
-_GATES = {"closed": "not asked for a while", "blocked": "refused"}
+_LONGEST_BAR = 12
+_SHORTEST_BAR = 6
+"""Cells; of fewer nobody would see anything."""
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Show the status."""
+    if arguments.live:
+        if arguments.json:
+            raise BadRequest(
+                "--live is for people, --json for programs", hint="spotokend watch --json"
+            )
+        from .live import follow
+
+        follow(Client(), arguments.account)
+        return 0
     status: dict[str, Any] = Client().status(arguments.account)
     if arguments.json:
         terminal.show(json.dumps(status))
@@ -53,7 +66,7 @@ def _overview(status: Mapping[str, Any], now: float) -> None:
     )
     if accounts:
         terminal.show("")
-        _table(accounts, status["clients"], now)
+        _show_table(status, now)
     else:
         terminal.show("No account yet.\n  → spotokend login")
     hints = troubles(status, now)
@@ -63,10 +76,8 @@ def _overview(status: Mapping[str, Any], now: float) -> None:
         terminal.show(line)
 
 
-def _table(accounts: list[Mapping[str, Any]], clients: Mapping[str, Any], now: float) -> None:
-    from rich.console import Console  # a tenth of a second, for whoever wants the table
-    from rich.table import Table
-    from rich.text import Text
+def _show_table(status: Mapping[str, Any], now: float) -> None:
+    from rich.console import Console
 
     on_terminal = sys.stdout.isatty()
     colourful = terminal.colourful(sys.stdout)
@@ -77,101 +88,39 @@ def _table(accounts: list[Mapping[str, Any]], clients: Mapping[str, Any], now: f
         width=None if on_terminal else _PLAIN_WIDTH,
         legacy_windows=False,
     )
+    table = _table(status, now, 0, colourful=colourful)
+    if on_terminal and console.encoding.startswith("utf"):
+        # The bar takes what is to spare, and no name is folded for it.
+        room = console.width - console.measure(table).maximum - 1
+        if room >= _SHORTEST_BAR:
+            table = _table(status, now, min(room, _LONGEST_BAR), colourful=colourful)
+    console.print(table)
+
+
+def _table(status: Mapping[str, Any], now: float, bar: int, *, colourful: bool) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
     for title in ("ACCOUNT", "AS", "STATE", "TOKEN", "REFRESH", "LOGIN ENDS", "HEALTH"):
         # Names may be long, and no part of one is enough; all else is short.
         table.add_column(title, overflow="fold", no_wrap=title not in {"ACCOUNT", "AS"})
-    for account in accounts:
-        health = clean(account["health"])
-        colour = _HEALTH_COLOURS.get(health, "") if colourful else ""
-        cells = [
-            clean(account["account"]),
-            clean(account["display_name"] or account["user"] or ""),
-            _state(account),
-            _left(account["expires_at"], now),
-            _due(account["due_at"], now),
-            _end(account, clients, now),
-        ]
-        # Text, not str: rich would take brackets in a name for markup.
-        table.add_row(*(Text(cell) for cell in cells), Text(health, style=colour))
-    console.print(table)
-
-
-def troubles(status: Mapping[str, Any], now: float) -> list[str]:
-    """What is wrong and what to do, a line each; the cures are indented."""
-    lines = [f"warning: {clean(warning)}" for warning in status["daemon"]["warnings"]]
-    for name, client in status["clients"].items():
-        gate = client["gate"]
-        if gate["state"] in _GATES:
-            because = gate["reason"] or "the provider asks for a pause"
-            lines.append(f"client {clean(name)}: {_GATES[gate['state']]}: {clean(because)}")
-            if gate["opens_at"] is not None:
-                lines.append(f"  next try {_due(gate['opens_at'], now)}")
     for account in status["accounts"]:
-        if account["reason"]:
-            lines.append(f"{clean(account['account'])}: {clean(account['reason'])}")
-            if account["hint"]:
-                lines.append(f"  → {clean(account['hint'])}")
-    return lines
-
-
-def story(account: Mapping[str, Any], now: float) -> list[str]:
-    """Everything about one account, in lines."""
-    who = account["display_name"] or account["user"]
-    facts = [
-        ("state", _state(account) + _since(account["since"], now)),
-        ("health", account["health"]),
-        ("reason", account["reason"]),
-        ("do", account["hint"]),
-        ("logged in as", f"{who} ({account['user']})" if who else None),
-        ("client", account["client"]),
-        ("scopes", " ".join(account["scope"]) or "none"),
-        ("token", _moment(account["expires_at"], now, "ends", "ended")),
-        ("refresh", _moment(account["due_at"], now, "due", "due since")),
-        ("because", account["why"]),
-        ("login", _moment(account["grant_expires_at"], now, "ends", "ended")),
-        ("on disk", None if account["durable"] else "not yet; see the reason"),
-    ]
-    lines = [clean(account["account"])]
-    lines += [f"  {label:<13} {clean(value)}" for label, value in facts if value]
-    if account["outcomes"]:
-        lines.append("  last outcomes")
-    for outcome in account["outcomes"]:
-        told = clean(f"{outcome['outcome']}: {outcome['words']}")
-        lines.append(f"    {terminal.civil(outcome['at'])}  {told}")
-    return lines
-
-
-def _state(account: Mapping[str, Any]) -> str:
-    return STATES.get(account["state"], clean(account["state"]))
-
-
-def _since(at: float | None, now: float) -> str:
-    return "" if at is None else f", since {terminal.civil(at)} ({in_words(now - at)})"
-
-
-def _left(at: float | None, now: float) -> str:
-    if at is None:
-        return "none"
-    return in_words(at - now) if at > now else "ended"
-
-
-def _due(at: float | None, now: float) -> str:
-    if at is None:
-        return "–"
-    return f"in {in_words(at - now)}" if at > now else "now"
-
-
-def _end(account: Mapping[str, Any], clients: Mapping[str, Any], now: float) -> str:
-    at = account["grant_expires_at"]
-    if at is None:
-        flow = clients.get(account["client"], {}).get("flow")
-        return "–" if flow == "client_credentials" else "unknown"
-    return f"in {in_words(at - now)}" if at > now else "ended"
-
-
-def _moment(at: float | None, now: float, ahead: str, past: str) -> str | None:
-    if at is None:
-        return None
-    words = f"{ahead} in {in_words(at - now)}" if at > now else past
-    return f"{words}, {terminal.civil(at)}"
+        health = clean(account["health"])
+        colour = HEALTH_COLOURS.get(health, "") if colourful else ""
+        token = Text(left(account, now))
+        if bar:
+            lives, gone = life_bar(account, now, bar)
+            blank = " " * (bar - len(lives) - len(gone) + 1)
+            token = Text.assemble((lives, colour), (gone, "dim"), blank, token)
+        # Text, not str: rich would take brackets in a name for markup.
+        table.add_row(
+            Text(clean(account["account"])),
+            Text(who(account)),
+            Text(state_words(account)),
+            token,
+            Text(due(account["due_at"], now)),
+            Text(login_end(account, status["clients"], now)),
+            Text(health, style=colour),
+        )
+    return table

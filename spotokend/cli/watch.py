@@ -9,7 +9,7 @@ import time
 from ..client import Client
 from ..rules.notice import in_words
 from . import terminal
-from .status import STATES
+from .status_text import STATES
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -12,8 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from terminal_process import TerminalProcess
 
 from spotokend.cli import demo, main
+from spotokend.cli.scene import Scene
+from spotokend.errors import InternalError
 
 ACCOUNTS = ("alice", "bob", "machine")
 
@@ -35,18 +38,57 @@ def started(short_path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-@pytest.mark.timeout(120)
-def test_once_ends_by_itself_after_two_refreshes_of_each_account(short_path: Path):
-    """Status 0, an outage that nobody who asks has noticed, and nothing left behind."""
-    with started(short_path, "--once") as process:
+@contextmanager
+def on_a_terminal(short_path: Path, *options: str) -> Iterator[TerminalProcess]:
+    """The same in a terminal of 80 columns."""
+    command = [sys.executable, "-m", "spotokend", "demo", *options]
+    with TerminalProcess(command, os.environ | {"TMPDIR": str(short_path)}) as terminal:
+        yield terminal
+
+
+@pytest.mark.timeout(150)
+def test_once_ends_by_itself_when_everything_was_seen(short_path: Path):
+    """Status 0; an outage and a new login that nobody who asks has noticed; nothing is left behind."""
+    # Side by side: each takes 40 s.
+    with started(short_path, "--once") as process, on_a_terminal(short_path, "--once") as terminal:
+        assert terminal.wait(within=100) == 0
         shown, said = process.communicate(timeout=100)
     assert process.returncode == 0, said
+    assert not terminal.screen.cursor.hidden
     for account in ACCOUNTS:
         assert re.search(rf"{account}: token 3, \d+ s before the end", shown)
-    began, ended = shown.index("the provider fails"), shown.index("the provider is back")
-    assert began < ended
-    assert " 0 s" not in shown  # no bar is ever empty
-    assert "sandbox-" not in shown.replace("sandbox-account", "")  # no token is shown
+        assert re.search(rf"^✓ {account} +.*[━╾┿┽]", terminal.shown, re.MULTILINE)
+    acts = [
+        "the provider is in trouble",
+        "the provider is back",
+        "alice logs in again",
+        "alice: token 3 is handed out meanwhile",
+        "alice: logged in again; the login ends ",
+        "that was all",
+    ]
+    assert sorted(acts, key=shown.index) == acts
+    assert "status 503" in shown
+    assert "alice: logged in again; the login ends " in terminal.shown
+    # No bar is ever empty, and no token is shown.
+    assert not re.search(" 0 s| ended", shown)
+    assert "✗" not in terminal.written
+    for text in (shown, terminal.written):
+        assert "sandbox-" not in text.replace("sandbox-account", "")
+    assert "the demo is over" in said.lower()
+    assert list(short_path.iterdir()) == []
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("options", "status"), [((), 0), (("--once",), 130)])
+def test_the_view_is_left_at_any_time(short_path: Path, options: tuple[str, ...], status: int):
+    """That is no failure, unless there was something to be waited for; nothing is left behind."""
+    with on_a_terminal(short_path, *options) as terminal:
+        terminal.expect("each token is renewed ahead of its end")
+        terminal.expect("✓ machine")
+        terminal.type("\x03")
+        assert terminal.wait() == status
+        assert not terminal.screen.cursor.hidden
+    assert "Traceback" not in terminal.written
     assert list(short_path.iterdir()) == []
 
 
@@ -86,3 +128,11 @@ def test_once_does_not_wait_for_ever(
     monkeypatch.setattr(demo, "PATIENCE", 1.0)
     assert main(["demo", "--once"]) == 1
     assert "were not refreshed 2 times" in capsys.readouterr().err
+
+
+def test_a_daemon_that_ends_ends_the_demo():
+    """There would be nothing to look at."""
+    scene = Scene()
+    scene.miss(1.0)
+    with pytest.raises(InternalError, match="the daemon of the demo has ended"):
+        demo._Play(None, None, once=False).direct(scene, 1.0)

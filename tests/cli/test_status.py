@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import pytest
@@ -108,13 +109,6 @@ def test_troubles_stand_below_the_table(daemon, status_map, account_map, capsys)
     ]
 
 
-def test_a_refused_client_has_no_next_try(status_map):
-    """Only a reload helps, and the reason says so."""
-    told = status_map(gate={"state": "blocked", "reason": "invalid_client"})
-
-    assert status.troubles(told, NOW) == ["client spotify: refused: invalid_client"]
-
-
 def test_without_accounts_the_first_step_is_told(daemon, status_map, capsys):
     """No empty table."""
     daemon.answers["status"] = status_map()
@@ -139,6 +133,40 @@ def test_colour_on_a_terminal(daemon, status_map, account_map, monkeypatch, caps
     monkeypatch.setenv("NO_COLOR", "1")
     main(["status"])
     assert "\x1b[3" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("columns", "cells"), [(120, 12), (67, 6), (66, 0)])
+def test_a_bar_takes_what_is_to_spare(
+    daemon, status_map, account_map, monkeypatch, capsys, columns, cells
+):
+    """On a terminal; and no column is folded for it."""
+    empty = account_map(account="work", display_name=None, user=None, expires_at=None)
+    daemon.answers["status"] = status_map(account_map(), empty)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+
+    main(["status"])
+    first, second = (
+        re.sub(r"\x1b\[[0-9;]*m", "", line) for line in capsys.readouterr().out.splitlines()[3:5]
+    )
+
+    assert len(re.findall("[━╾─┿┽┼]", first)) == cells
+    assert first.index("43 min") == second.index("none")
+    assert len(first.rstrip()) <= columns
+
+
+def test_live_is_for_people(daemon, capsys):
+    """Programs get the events as JSON, and what is no terminal the lines."""
+    assert main(["status", "--live", "--json"]) == 2
+    assert "→ spotokend watch --json" in capsys.readouterr().err
+    assert main(["status", "--live"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "spotokend: a live view needs a terminal: standard output is no terminal",
+        "  → spotokend watch",
+    ]
+    assert daemon.calls == []
 
 
 def test_json_is_what_the_daemon_said(daemon, status_map, account_map, capsys):
@@ -177,40 +205,6 @@ def test_the_story_of_an_account(daemon, status_map, account_map, monkeypatch, c
     assert daemon.asked("status") == [{"account": "main"}]
 
 
-def test_the_story_of_an_account_in_trouble(account_map, monkeypatch):
-    """What is wrong, what to do, and what isn't known is left out."""
-    monkeypatch.setattr(status.terminal, "civil", lambda at: f"<{at:.0f}>")
-    account = account_map(
-        state="unsaved",
-        health="failing",
-        user=None,
-        display_name=None,
-        scope=[],
-        expires_at=1_900.0,
-        due_at=1_950.0,
-        grant_expires_at=None,
-        since=None,
-        reason="the disk is full",
-        hint="make room",
-        durable=False,
-        why="",
-        outcomes=[],
-    )
-
-    assert status.story(account, NOW) == [
-        "main",
-        "  state         not saved yet",
-        "  health        failing",
-        "  reason        the disk is full",
-        "  do            make room",
-        "  client        spotify",
-        "  scopes        none",
-        "  token         ended, <1900>",
-        "  refresh       due since, <1950>",
-        "  on disk       not yet; see the reason",
-    ]
-
-
 @pytest.mark.parametrize(
     ("error", "exit_status"), [(UnknownAccount("no account x"), 7), (DaemonNotRunning("gone"), 4)]
 )
@@ -219,10 +213,3 @@ def test_an_error_has_its_exit_status(daemon, error, exit_status):
     daemon.answers["status"] = error
 
     assert main(["status", "x"]) == exit_status
-
-
-def test_unknown_states_are_shown_as_they_are(status_map, account_map):
-    """Of a newer daemon; without control characters."""
-    account = account_map(state="new\x1b", why=None, outcomes=[])
-
-    assert status.story(account, NOW)[1].startswith("  state         new\ufffd")
