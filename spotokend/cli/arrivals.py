@@ -12,6 +12,7 @@ import re
 import select
 import time
 
+from . import terminal
 from .listener import Listener, Visit
 from .pages import Page
 
@@ -21,15 +22,22 @@ QUIET = 0.3
 A terminal hands over a wrapped address line by line, within milliseconds; taken apart, the first
 line could hold the state and half of the code, and that half would be redeemed.
 """
-LONGEST = 16 * 1024
-"""Characters of an address that are passed on: within the limit of a message to the daemon."""
+LONGEST = 64 * 1024
+"""Characters of a pasted text. What is longer is no address, and may have no end."""
+LINE = 4096
+"""Bytes of a line that a terminal hands over, newline and all: it drops the rest without a word
+(N_TTY_BUF_SIZE, termios(3))."""
+
+# What a terminal puts around a pasted text, once a program has asked it to and not unasked it.
+_PASTE_MARKS = re.compile(r"\x1b\[20[01]~")
+_AROUND = " \t\r\n'\"<>"
 
 
 class Arrival:
     """An address that may be the answer to the login, and who waits for a word on it."""
 
     def __init__(self, address: str, visit: Visit | None = None) -> None:
-        self.address = address[:LONGEST]
+        self.address = address
         self._visit = visit
 
     def answer(self, page: Page) -> None:
@@ -84,13 +92,25 @@ class Arrivals:
             data = os.read(stdin, 64 * 1024)
         except OSError:  # the terminal has gone: as the end of the input
             data = b""
+        if len(data) == LINE and os.isatty(stdin):
+            self._text = ""
+            terminal.complain(
+                f"the terminal cuts a line off after {LINE - 1} characters, and this one was longer",
+                "break the address into shorter lines, and paste them all at once",
+            )
+            return
+        self._text += data.decode(errors="replace")
+        self._quiet_at = time.monotonic() + QUIET
+        if len(self._text) > LONGEST:
+            self._text, data = "", b""
+            terminal.complain(
+                "what is pasted here is too long for an address, and isn't read any further",
+                "begin again with the address alone: spotokend login",
+            )
         if not data:
             self._poll.unregister(stdin)
             self._stdin = None
             self._take()
-            return
-        self._text += data.decode(errors="replace")
-        self._quiet_at = time.monotonic() + QUIET
 
     def _take(self) -> None:
         text, self._text = self._text, ""
@@ -102,9 +122,16 @@ class Arrivals:
 def addresses(before: str, text: str) -> list[str]:
     """The addresses in a pasted text, oldest first; ``before`` is the last one of earlier texts.
 
-    What doesn't begin like an address continues an address before it: its other lines.
+    What doesn't begin like an address is one if it says all that one says; else it continues the
+    address before it, of which it is the other lines, or stands in front of one.
     """
-    pieces = [piece for piece in re.split(r"(?=https?://)", text) if piece.strip(" \t\r\n'\"<>")]
-    if pieces and before.startswith("http") and not pieces[0].startswith("http"):
-        pieces[0] = before + pieces[0]
-    return pieces
+    # The source of a web page has "&amp;" for "&"; no state and no code has either.
+    text = _PASTE_MARKS.sub("", text).replace("&amp;", "&")
+    pieces = [piece for piece in re.split(r"(?=https?://)", text) if piece.strip(_AROUND)]
+    if not pieces or pieces[0].startswith("http"):
+        return pieces
+    if re.search(r"\b(?:code|error)=", pieces[0]) and re.search(r"\bstate=", pieces[0]):
+        return [pieces[0].lstrip(f"{_AROUND}?"), *pieces[1:]]
+    if before.startswith("http"):
+        return [before + pieces[0], *pieces[1:]]
+    return pieces[1:] or pieces

@@ -19,12 +19,12 @@ from urllib.parse import urlsplit
 
 import h11
 
-from .pages import Page
+from .pages import POLICY, Page
 
 HEADERS = (
     ("Cache-Control", "no-store"),
     ("Referrer-Policy", "no-referrer"),
-    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"),
+    ("Content-Security-Policy", POLICY),
     ("X-Content-Type-Options", "nosniff"),
     # One exchange a connection: then a silent one can be dropped without losing anything.
     ("Connection", "close"),
@@ -114,7 +114,7 @@ class Exchange:
         return self._response(page.status, page.body, ("Content-Type", "text/html; charset=utf-8"))
 
     def see_other(self, address: str) -> bytes:
-        """The response that leads elsewhere, with GET, and leaves this address out of the history."""
+        """The response that leads elsewhere, with GET; the tab's history doesn't show this address."""
         return self._response(HTTPStatus.SEE_OTHER, b"", ("Location", address))
 
     def not_found(self) -> bytes:

@@ -11,6 +11,7 @@ import os
 import selectors
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import h11
@@ -70,7 +71,7 @@ class Listener:
         self._selector.register(self._socket, selectors.EVENT_READ)
         self._connections: dict[socket.socket, Exchange] = {}
         self._pages: dict[str, Page] = {}
-        self._unseen: set[str] = set()
+        self._unseen: Counter[str] = Counter()
         self._ended = False
         self._refused: set[int | None] = set()
 
@@ -95,10 +96,10 @@ class Listener:
         return None
 
     def linger(self, seconds: float) -> None:
-        """The login has ended: serve until the last page was fetched, at most so long."""
+        """The login has ended: serve until every page was fetched, at most so long."""
         self._ended = True
         deadline = time.monotonic() + seconds
-        while self._unseen and (left := deadline - time.monotonic()) > 0:
+        while self._unseen.total() and (left := deadline - time.monotonic()) > 0:
             self._selector.select(left)
             self.serve()
 
@@ -106,7 +107,7 @@ class Listener:
         """Send the browser to a page."""
         path = self.redirect.beside(page.name)
         self._pages[path] = page
-        self._unseen.add(path)
+        self._unseen[path] += 1
         exchange = self._connections[connection]
         self._send(connection, exchange.see_other(self.redirect.address(page.name)))
 
@@ -157,18 +158,17 @@ class Listener:
             if not data:
                 self._drop(connection)
             return None
-        path = self.redirect.path_asked(request)
-        if path == self.redirect.path:
+        path, start = self.redirect.path_asked(request), self.redirect.beside("start")
+        if self._ended and path in {self.redirect.path, start}:
+            self.lead(connection, used())
+        elif path == self.redirect.path:
             query = request.target.decode("latin-1").partition("?")[2]
-            visit = Visit(self, connection, f"{self.redirect.uri}?{query}")
-            if not self._ended:
-                return visit
-            visit.answer(used())
-        elif path == self.redirect.beside("start") and self.authorize_url:
+            return Visit(self, connection, f"{self.redirect.uri}?{query}")
+        elif path == start and self.authorize_url:
             self._send(connection, exchange.see_other(self.authorize_url))
         elif path in self._pages:
             self._send(connection, exchange.page(self._pages[path]))
-            self._unseen.discard(path)
+            self._unseen[path] -= self._unseen[path] > 0  # not for a page that is reloaded
         else:
             self._send(connection, exchange.not_found())
         return None

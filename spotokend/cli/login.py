@@ -1,7 +1,8 @@
 """``spotokend login``: the browser's half of a login; the daemon holds state, verifier and code.
 
 The listener is bound before the address is shown. The browser's return and a pasted address race,
-and the first one that the daemon recognises ends the login.
+and the first one that the daemon recognises ends the login. Whatever its end, the browser is shown a
+page about it as long as this process is there.
 """
 
 from __future__ import annotations
@@ -9,31 +10,40 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import shlex
 import sys
 import time
 from contextlib import ExitStack, suppress
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 from .. import calls
 from ..client import Client
-from ..errors import BadRequest, Forbidden, LoginRequired, SpotokendError
-from . import browser, pages, terminal
+from ..errors import BadRequest, LoginRequired, SpotokendError
+from ..rules.methods import TEXT_LIMIT
+from . import browser, first_run, pages, questions, terminal
 from .arrivals import Arrival, Arrivals
 from .callback import Redirect
 from .listener import Listener
+from .parser import PROGRAM
 
 REMIND = 60.0
 """Seconds of silence after which the likeliest reason is told: a redirect URI that the provider
 doesn't know shows an error page and never comes back."""
 LINGER = 3.0
 """Seconds for the browser to fetch its last page."""
+LATE = 60.0
+"""Seconds that the command stays after a login's time, where somebody sits who reads why: a browser
+that comes back from the consent page only then is told so, and doesn't find nobody."""
+
+PASTE = "copy its whole address, paste it here and press Return."
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Log in to one account."""
+    client = Client()
+    first_run.prepare(arguments, client)
     with ExitStack() as cleanup:
-        login = _Login(Client(), arguments)
+        login = _Login(client, arguments)
         cleanup.callback(login.cancel)
         listener = None if arguments.paste else login.listen(cleanup)
         _lead_there(login, listener, no_browser=arguments.no_browser)
@@ -59,6 +69,8 @@ class _Login:
             "client": arguments.client,
             "scopes": arguments.scope,
         }
+        self._again = _command(arguments)
+        self._remind_at = time.monotonic() + REMIND
         self._login_id: str | None = None
         self.url = ""
         self._start()
@@ -116,11 +128,27 @@ class _Login:
             LoginRequired: no answer came in time, or the user said no.
             SpotokendError: what else the daemon says that ends a login.
         """
-        stdin = None if sys.stdin is None else sys.stdin.fileno()
-        arrivals = Arrivals(listener, stdin)
-        remind_at = time.monotonic() + REMIND
-        while (now := time.monotonic()) < self._deadline:
-            arrival = arrivals.next(min(remind_at, self._deadline) - now)
+        arrivals = Arrivals(listener, None if sys.stdin is None else sys.stdin.fileno())
+        result = self._next_answer(arrivals, self._deadline)
+        if result is None and listener is not None and questions.interactive():
+            self._remind_at = math.inf
+            terminal.say(
+                "The time for this login is over. For another minute a browser that comes back is "
+                "told so; Ctrl-C ends that."
+            )
+            with suppress(KeyboardInterrupt):
+                result = self._next_answer(arrivals, time.monotonic() + LATE)
+        if result is None:
+            raise LoginRequired(
+                "no answer came from the browser in time",
+                hint=f"{self._advice()}; to log in again: `{self._again}`",
+            )
+        return result
+
+    def _next_answer(self, arrivals: Arrivals, deadline: float) -> dict[str, Any] | None:
+        """The result of the first arrival that answers this login; None: none came in time."""
+        while (now := time.monotonic()) < deadline:
+            arrival = arrivals.next(min(self._remind_at, deadline) - now)
             if arrival is not None:
                 result = self._finish(arrival)
                 if result is not None:
@@ -128,31 +156,34 @@ class _Login:
             elif arrivals.exhausted:
                 raise LoginRequired(
                     "the input ended before the address was pasted",
-                    hint="type spotokend login again, in a terminal",
+                    hint=f"in a terminal: `{self._again}`",
                 )
-            elif time.monotonic() >= remind_at:
-                remind_at = math.inf  # once
+            elif time.monotonic() >= self._remind_at:
+                self._remind_at = math.inf  # once
                 terminal.say(f"Still waiting; {self._advice()}")
-        raise LoginRequired(
-            "no answer came from the browser in time", hint=f"{self._advice()}; then log in again"
-        )
+        return None
 
     def _finish(self, arrival: Arrival) -> dict[str, Any] | None:
         try:
+            if len(arrival.address) > TEXT_LIMIT:
+                raise BadRequest(
+                    "that is too long to be the address on which the browser ended",
+                    outcome="not_this_login",
+                    hint="paste that address, and nothing else",
+                )
             result = self._call(
                 "login_finish", login_id=self._login_id, redirect_url=arrival.address
             )
-        except BadRequest as error:
-            # Another login's address, or no address at all. It never ends this one: anybody can
-            # make the browser visit the listener.
-            arrival.answer(pages.wrong_state(error.message))
+        except SpotokendError as error:
+            outcome = str(error.details.get("outcome"))
+            arrival.answer(pages.ended(outcome, error.message, error.hint, self._again))
+            if outcome != "not_this_login":
+                self._login_id = None
+                raise
+            # It never ends this login: anybody can make the browser visit the listener.
             terminal.complain(error.message, error.hint)
             terminal.say("Still waiting for the answer to this login.")
             return None
-        except SpotokendError as error:
-            self._login_id = None
-            arrival.answer(_page(error, arrival.address))
-            raise
         self._login_id = None
         arrival.answer(pages.success(result["account"], _who(result), result["notes"]))
         return result
@@ -168,16 +199,16 @@ def _who(result: dict[str, Any]) -> str:
     return str(result["display_name"] or result["user"] or "")
 
 
-def _page(error: SpotokendError, address: str) -> pages.Page:
-    match error:
-        # RFC 6749, 4.1.2.1: what the user's "no" looks like.
-        case LoginRequired() if ("error", "access_denied") in parse_qsl(urlsplit(address).query):
-            return pages.denied()
-        case LoginRequired():
-            return pages.over(error.message)
-        case Forbidden():
-            return pages.other_user(error.message, error.hint or "")
-    return pages.unsuccessful(error.message, error.hint or "")
+def _command(arguments: argparse.Namespace) -> str:
+    """What was typed, for the next attempt."""
+    words = [PROGRAM, "login"]
+    words += [arguments.account] if arguments.account else []
+    words += ["--client", arguments.client] if arguments.client else []
+    for scope in arguments.scope:
+        words += ["--scope", scope]
+    words += ["--no-browser"] if arguments.no_browser else []
+    words += ["--paste"] if arguments.paste else []
+    return shlex.join(words)
 
 
 def _lead_there(login: _Login, listener: Listener | None, *, no_browser: bool) -> None:
@@ -190,10 +221,7 @@ def _lead_there(login: _Login, listener: Listener | None, *, no_browser: bool) -
     else:
         terminal.say(f"Open this address in a browser:\n\n{login.url}\n")
     if listener is None:
-        terminal.say(
-            "Agree there. The browser then ends on a page that may not load: "
-            "copy its whole address and paste it here."
-        )
+        terminal.say(f"Agree there. The browser then ends on a page that may not load: {PASTE}")
     elif browser.remote(os.environ):
         host = "[::1]" if ":" in listener.redirect.host else listener.redirect.host
         bind = "[::1]:" if ":" in listener.redirect.host else ""
@@ -203,10 +231,10 @@ def _lead_there(login: _Login, listener: Listener | None, *, no_browser: bool) -
             f"    ssh -N -L {bind}{listener.port}:{host}:{listener.port} HOST\n"
             "  and then open the address in your browser.\n"
             "- Or open the address and agree; the browser then ends on a page that can't be "
-            "loaded: copy its whole address and paste it here."
+            f"loaded: {PASTE}"
         )
     else:
         terminal.say(
             "Waiting for the browser. If it runs on another computer, it ends on a page that "
-            "can't be loaded: copy its whole address and paste it here."
+            f"can't be loaded: {PASTE}"
         )

@@ -12,7 +12,6 @@ import base64
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import anyio
@@ -21,31 +20,26 @@ from spotokend.adapters.store.base import StoreError
 from spotokend.errors import (
     BadRequest,
     Busy,
-    Forbidden,
     LoginRequired,
     Misconfigured,
     SpotokendError,
     Unavailable,
 )
 from spotokend.rules import gate, oauth, renewal
-from spotokend.rules.account import Access, Grant, Holding, LoggedIn, LoggedOut, State, Waiting
+from spotokend.rules.account import Access, Grant, Holding, LoggedIn, LoggedOut, Waiting
 from spotokend.rules.notice import login_command
 from spotokend.rules.schedule import Boot
 from spotokend.rules.secret import Secret
 
+from .identity import Identities, LoginEndpoint
 from .registry import Account, Client, Registry
 from .rows import Owner
 from .vault import Vault
 
 MOST = 32
 """Logins under way at once: each is a person before a browser."""
-
-
-class LoginEndpoint(Protocol):
-    """What a login needs of :class:`spotokend.adapters.endpoint.Endpoint`."""
-
-    async def post(self, request: oauth.TokenRequest) -> Any: ...
-    async def identity(self, url: str, access_token: Secret) -> Any: ...
+REMEMBERED, REMEMBERED_FOR = 64, 3600.0
+"""Of so many logins it is known how they ended, for so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +52,23 @@ class Login:
     state: Secret
     verifier: Secret
     ends_at: Boot
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a login has ended, for whoever brings its answer afterwards."""
+
+    outcome: str
+    account: str
+    at: Boot
+
+
+OVER = {
+    "used": "the answer to this login came already: `spotokend status {account}` tells more",
+    "expired": "the time for this login was over before its answer came",
+    "cancelled": "this login was cancelled before its answer came",
+}
+"""What is said to an answer that comes after the login has ended so."""
 
 
 class Logins:
@@ -78,7 +89,9 @@ class Logins:
         self._endpoint = endpoint
         self._random_bytes = random_bytes
         self._log = log
+        self._identities = Identities(registry, vault, endpoint)
         self._under_way: dict[str, Login] = {}
+        self._ended: dict[str, Ended] = {}
 
     async def start(
         self,
@@ -103,7 +116,7 @@ class Logins:
             )
         redirect = _redirect(registration.config.redirect_uri, redirect_uri)
         wanted = await self._scopes(name, registration, scopes)
-        self._forget_ended()
+        self._forget()
         if len(self._under_way) >= MOST:
             raise Busy(f"{MOST} logins are under way already", retry_after=60.0)
         login = Login(
@@ -130,42 +143,39 @@ class Logins:
         }
 
     def cancel(self, login_id: str) -> None:
-        """Forget a login; one that isn't there is forgotten already."""
-        self._under_way.pop(login_id, None)
+        """End a login; one that isn't there has ended already."""
+        self._end(login_id, "cancelled")
 
     async def finish(self, login_id: str, redirect_url: str) -> dict[str, object]:
         """The ``login_finish`` result: exchange the code, make the grant durable, see whose it is.
 
+        Each error says in ``details["outcome"]`` what became of the login, for whoever shows it.
+
         Raises:
-            BadRequest: not the address that this login waits for; the login goes on.
-            LoginRequired: it is over: denied, too late, refused, or its client was changed.
-            Forbidden: another user than the account's.
-            Misconfigured: the provider refuses the client.
-            Unavailable: the provider or the store can't just now.
+            BadRequest: ``not_this_login``, which goes on; ``client_changed``: there is none now.
+            LoginRequired: it is over: ``denied``, ``expired``, ``used``, ``cancelled``,
+                ``unknown``, ``refused``, ``unavailable`` or ``client_changed``.
+            Forbidden: ``other_user`` than the account's.
+            Misconfigured, Unavailable: ``refused``, ``unavailable``: by provider or store.
         """
-        self._forget_ended()
+        self._forget()
         login = self._under_way.get(login_id)
         if login is None:
-            over = "this login is over: finished, cancelled or too late"
-            raise LoginRequired(over, hint="spotokend login")
+            raise self._over(login_id)
         end = oauth.read_redirect(redirect_url, redirect_uri=login.redirect_uri, state=login.state)
         if isinstance(end, oauth.NotThis):
-            raise BadRequest(end.words, hint="paste the whole address of the newest attempt")
+            hint = "paste the whole address of the newest attempt"
+            raise BadRequest(end.words, outcome="not_this_login", hint=hint)
         # A code is good once: a second delivery of it must not find the login.
-        self.cancel(login_id)
-        name = login.owner.account
+        self._end(login_id, "used")
         if isinstance(end, oauth.Denied):
-            declined = end.error == "access_denied"
-            words = "the user declined" if declined else end.description or end.error
-            raise LoginRequired(
-                f"the login was not granted: {words}", account=name, hint=login_command(name)
-            )
+            raise _denied(end, login.owner.account)
         # The browser's end, or the command line's, must not cancel what has used up the code.
         with anyio.CancelScope(shield=True):
             try:
                 done = await self._exchange(login, end.code)
             except StoreError as error:
-                raise _store_unavailable(error) from None
+                raise _store_unavailable(error, outcome="unavailable") from None
         return done  # out here: mypy believes that a cancel scope may swallow an exception
 
     async def logout(self, account: Account) -> None:
@@ -200,7 +210,7 @@ class Logins:
             owner = Owner(row.account, row.client, row.fingerprint)
             try:
                 client = self._client(owner)
-                present = await self._grant_of(self._registry.accounts.get(row.account))
+                present = await self._identities.grant_of(self._registry.accounts.get(row.account))
                 if present is not None and present.authorized_at == state.grant.authorized_at:
                     # It is in use, and a rotation may have replaced its refresh token since.
                     await self._drop_candidate(row.account)
@@ -228,6 +238,7 @@ class Logins:
             raise Misconfigured(
                 "the provider granted the login and sent no refresh token",
                 account=name,
+                outcome="refused",
                 hint="some servers want the scope offline_access: add it to the client's scopes",
             )
         access = renewal.access(issued, scopes=grant.scopes, sent_at=reply.sent_at, generation=0)
@@ -241,7 +252,7 @@ class Logins:
         """Candidate → whose is it? → the account's grant."""
         name = owner.account
         try:
-            grant, notes = await self._identify(name, client, grant, access)
+            grant, notes = await self._identities.identify(name, client, grant, access)
             self._client(owner)  # a reload may have come while the provider was asked
         except SpotokendError:
             await self._drop_candidate(name)
@@ -274,13 +285,13 @@ class Logins:
 
         The code and the grant of the one must not be sent to the other.
         """
-        client = self._registry.client_of(owner.account, owner.client)
+        try:
+            client = self._registry.client_of(owner.account, owner.client)
+        except BadRequest as gone:
+            raise BadRequest(gone.message, **gone.details, outcome="client_changed") from None
         if client.config.fingerprint != owner.fingerprint:
-            raise LoginRequired(
-                f"client {owner.client} was changed while the login was under way",
-                account=owner.account,
-                hint=login_command(owner.account),
-            )
+            words = f"client {owner.client} was changed while the login was under way"
+            raise _login_again(words, owner.account, "client_changed")
         return client
 
     async def _drop_candidate(self, name: str) -> None:
@@ -290,71 +301,53 @@ class Logins:
             # Harmless: the next start sees that it is in use, or asks once more whose it is.
             self._log("candidate", account=name, level="warning", words=str(error))
 
-    async def _identify(
-        self, name: str, client: Client, grant: Grant, access: Access | None
-    ) -> tuple[Grant, list[str]]:
-        """Ask who it is, and refuse whom the account isn't for."""
-        url = client.config.identity_url
-        if url is None:
-            return grant, []
-        if access is None:
-            return grant, ["without an access token it could not be asked who this is"]
-        endpoint = await self._endpoint()
-        identity = await endpoint.identity(url, access.token)
-        user = getattr(identity, "user", None)
-        if user is None:
-            return grant, [f"it could not be checked who this is: {identity.words}"]
-        shown = identity.display_name or user
-        wanted = await self._user_of(name)
-        if wanted is not None and wanted != user:
-            raise Forbidden(
-                f"{name} belongs to user {wanted}, and {shown} ({user}) logged in",
-                account=name,
-                hint=f"log out at the provider's site first, or use another account: "
-                f"{login_command('NAME')}; to change the user: spotokend logout {name}",
-            )
-        for other in list(self._registry.accounts.values()):
-            same = other.client is client and other.name != name
-            if same and await self._user_of(other.name) == user:
-                raise Forbidden(
-                    f"{shown} ({user}) is account {other.name} already",
-                    account=name,
-                    hint=f"use {other.name}, or end it first: spotokend logout {other.name}",
-                )
-        return replace(grant, user=user, display_name=identity.display_name), []
-
-    async def _user_of(self, name: str) -> str | None:
-        """The user that an account is for: as configured, else whose grant it holds."""
-        account = self._registry.accounts.get(name)
-        if account is not None and account.user is not None:
-            return account.user
-        grant = await self._grant_of(account)
-        return None if grant is None else grant.user
-
-    async def _grant_of(self, account: Account | None) -> Grant | None:
-        if account is None:
-            return None
-        state: State | None = account.state
-        if not isinstance(state, Holding):
-            state = await self._vault.unseal(account.owner, account.client.policy)
-        return state.grant if isinstance(state, Holding) else None
-
     async def _scopes(self, name: str, client: Client, added: tuple[str, ...]) -> tuple[str, ...]:
         """What to ask for: the configured scopes, those granted already, and the added ones."""
         try:
-            grant = await self._grant_of(self._registry.accounts.get(name))
+            grant = await self._identities.grant_of(self._registry.accounts.get(name))
         except StoreError as error:
             raise _store_unavailable(error) from None
         granted = () if grant is None else grant.scopes
         return tuple(dict.fromkeys((*self._registry.scopes(name, client), *granted, *added)))
 
-    def _forget_ended(self) -> None:
+    def _end(self, login_id: str, outcome: str) -> None:
+        login = self._under_way.pop(login_id, None)
+        if login is not None:
+            self._ended[login_id] = Ended(outcome, login.owner.account, self._clock.boot())
+
+    def _forget(self) -> None:
+        """Let go of logins that are too old, and after a while of the knowledge of them."""
         now = self._clock.boot()
         for login_id in [key for key, login in self._under_way.items() if login.ends_at <= now]:
-            del self._under_way[login_id]
+            self._end(login_id, "expired")
+        lately = [item for item in self._ended.items() if now - item[1].at < REMEMBERED_FOR]
+        self._ended = dict(lately[-REMEMBERED:])
+
+    def _over(self, login_id: str) -> LoginRequired:
+        """The error for an answer to a login that isn't under way."""
+        ended = self._ended.get(login_id)
+        if ended is not None:
+            words = OVER[ended.outcome].format(account=ended.account)
+            return _login_again(words, ended.account, ended.outcome)
+        words = "this login is not known: spotokend was restarted meanwhile, or it is long over"
+        return LoginRequired(words, outcome="unknown", hint="spotokend login")
 
     def _random_text(self, size: int) -> Secret:
         return Secret(base64.urlsafe_b64encode(self._random_bytes(size)).rstrip(b"=").decode())
+
+
+def _login_again(words: str, account: str, outcome: str) -> LoginRequired:
+    return LoginRequired(words, account=account, outcome=outcome, hint=login_command(account))
+
+
+def _denied(end: oauth.Denied, account: str) -> LoginRequired:
+    """The user's "no", or what kept the provider from asking (RFC 6749, 4.1.2.1)."""
+    outcome, words = {
+        "access_denied": ("denied", "the user declined"),
+        "server_error": ("unavailable", "the provider ran into an error of its own"),
+        "temporarily_unavailable": ("unavailable", "the provider is overloaded or under repair"),
+    }.get(end.error, ("refused", end.description or end.error))
+    return _login_again(f"the login was not granted: {words}", account, outcome)
 
 
 def _issued(answer: object, account: str) -> oauth.Issued:
@@ -363,15 +356,19 @@ def _issued(answer: object, account: str) -> oauth.Issued:
         case oauth.Issued():
             return answer
         case oauth.GrantRefused():
-            raise LoginRequired(answer.words, account=account, hint=login_command(account))
+            # Spotify's "Authorization code expired". Its "Invalid authorization code" may be a used
+            # one or none at all: no more is known than that it is refused.
+            late = "code expired" in (answer.description or "").lower()
+            raise _login_again(answer.words, account, "expired" if late else "refused")
         case oauth.ClientRefused():
-            raise Misconfigured(answer.words, account=account, hint=answer.hint)
+            raise Misconfigured(answer.words, account=account, outcome="refused", hint=answer.hint)
     words = str(getattr(answer, "words", answer))
     raise Unavailable(
         f"the code could not be exchanged: {words}",
         account=account,
+        outcome="unavailable",
         retry_after=getattr(answer, "retry_after", None),
-        hint=f"codes are good once and for a short time; start again: {login_command(account)}",
+        hint=f"codes are good once and for a short time; start again: `{login_command(account)}`",
     )
 
 
@@ -396,5 +393,7 @@ def _redirect(configured: str, asked: str | None) -> str:
     )
 
 
-def _store_unavailable(error: StoreError) -> Unavailable:
-    return Unavailable(f"the store can't be used: {error}", hint="spotokend status")
+def _store_unavailable(error: StoreError, *, outcome: str | None = None) -> Unavailable:
+    return Unavailable(
+        f"the store can't be used: {error}", outcome=outcome, hint="spotokend status"
+    )

@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from spotokend.cli import arrivals, pages
-from spotokend.cli.arrivals import LONGEST, Arrivals, addresses
+from spotokend.cli.arrivals import LINE, Arrivals, addresses
 from spotokend.cli.callback import Redirect
 from spotokend.cli.listener import Listener
 
@@ -52,7 +52,7 @@ def test_a_pasted_address_arrives(paste):
     arrival = Arrivals(None, paste.stdin).next(10)
 
     assert arrival.address.strip() == ADDRESS
-    assert arrival.answer(pages.denied()) is None
+    assert arrival.answer(pages.used()) is None
 
 
 def test_lines_that_come_one_after_another_are_one_address(paste, monkeypatch):
@@ -131,7 +131,7 @@ def test_the_browser_arrives(paste, listener):
         )
         arrival = waiting.next(10)
         assert arrival.address == f"{listener.redirect.uri}?code=code-1"
-        arrival.answer(pages.denied())
+        arrival.answer(pages.used())
 
         assert visitor.recv(100).startswith(b"HTTP/1.1 303 ")
 
@@ -156,11 +156,34 @@ def test_the_rest_of_an_address_may_come_later(paste):
     assert "".join(waiting.next(10).address.split()) == ADDRESS
 
 
-def test_an_endless_paste_is_cut(paste):
-    """What is passed on stays below the limit of a message."""
-    paste("http://" + "x" * (LONGEST + 10))
+def test_an_endless_paste_is_read_no_further(paste, monkeypatch, capsys):
+    """``yes | spotokend login``: said once, and as if the input had ended."""
+    monkeypatch.setattr(arrivals, "LONGEST", 1000)
+    paste("x" * 1010)
+    waiting = Arrivals(None, paste.stdin)
 
-    assert len(Arrivals(None, paste.stdin).next(10).address) == LONGEST
+    assert waiting.next(10) is None
+    assert waiting.exhausted
+    assert "too long for an address, and isn't read any further" in capsys.readouterr().err
+
+
+def test_a_line_that_the_terminal_has_cut_is_refused_in_words(capsys):
+    """Half a code would be redeemed; shorter lines of the same address arrive whole."""
+    query = f"?code={'x' * LINE}&state=state-1"
+    master, slave = os.openpty()
+    waiting = Arrivals(None, slave)
+    try:
+        os.write(master, f"http://127.0.0.1/callback{query}\n".encode())
+        assert waiting.next(0.01) is None
+        words = capsys.readouterr().err
+        assert f"cuts a line off after {LINE - 1} characters" in words
+        assert "break the address into shorter lines" in words
+        os.write(master, f"http://127.0.0.1/callback\n{query[:2000]}\n".encode())
+        os.write(master, f"{query[2000:]}\n".encode())
+        assert "".join(waiting.next(10).address.split()) == f"http://127.0.0.1/callback{query}"
+    finally:
+        os.close(master)
+        os.close(slave)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +198,14 @@ def test_an_endless_paste_is_cut(paste):
         ("http://x/?code=a", "http://x/?code=b", ["http://x/?code=b"]),
         ("", "http://x/?a=1 https://y/?b=2", ["http://x/?a=1 ", "https://y/?b=2"]),
         ("", "http://x/?next=http%3A%2F%2Fy", ["http://x/?next=http%3A%2F%2Fy"]),
+        ("", "\x1b[200~http://x/?code=a\x1b[201~\n", ["http://x/?code=a\n"]),
+        ("", "http://x/?code=a&amp;state=b", ["http://x/?code=a&state=b"]),
+        ("", "'?code=a&state=b'", ["code=a&state=b'"]),
+        ("", "It ended on: http://x/?code=a", ["http://x/?code=a"]),
+        # A whole query is no other line of an older attempt's address.
+        ("http://x/?code=a&state=b", "code=c&state=d", ["code=c&state=d"]),
+        ("http://x/?code=a&state=b", "x/?error=c&state=d", ["x/?error=c&state=d"]),
+        ("http://x/?code=a", "b&state=c http://y", ["http://x/?code=ab&state=c ", "http://y"]),
     ],
 )
 def test_addresses_in_a_text(before, text, expected):

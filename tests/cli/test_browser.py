@@ -21,7 +21,8 @@ def browser(tmp_path):
         note = tmp_path / f"{name}.note"
         program = tmp_path / name
         program.write_text(
-            f'#!/bin/sh\necho "$1|$(readlink /proc/$$/fd/1)" > {note}.new\nmv {note}.new {note}\n'
+            f"#!/bin/sh\nPATH={os.defpath}\n"
+            f'echo "$1|$(readlink /proc/$$/fd/1)" > {note}.new\nmv {note}.new {note}\n'
         )
         program.chmod(0o755)
         return program, note
@@ -83,10 +84,10 @@ def test_the_user_s_browser_is_started(browser):
 
 
 def test_a_text_browser_alone_is_no_choice(browser, tmp_path):
-    """Then the system's graphical ones are looked for; here there is one."""
+    """Then the system's graphical ones are looked for; here there is one, and no real one."""
     lynx, lynx_note = browser("lynx")
     _, note = browser("xdg-open")
-    environ = {**DISPLAY, "PATH": f"{tmp_path}:{os.environ['PATH']}", "BROWSER": str(lynx)}
+    environ = {**DISPLAY, "PATH": str(tmp_path), "BROWSER": str(lynx)}
 
     assert open_browser(ADDRESS, environ)
     assert wait_for(note)[0] == ADDRESS

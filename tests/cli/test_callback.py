@@ -171,15 +171,15 @@ def exchanged(method="GET"):
 
 def test_a_page_comes_with_headers_that_keep_it_here():
     """Not stored, not told to others, nothing loaded, nothing guessed."""
-    page = pages.denied()
+    page = pages.used()
     status, headers, body = answered(exchanged().page(page))
 
-    assert status == 403
+    assert status == 410
     assert body == page.body
     assert headers["content-type"] == "text/html; charset=utf-8"
     assert headers["cache-control"] == "no-store"
     assert headers["referrer-policy"] == "no-referrer"
-    assert headers["content-security-policy"] == "default-src 'none'; style-src 'unsafe-inline'"
+    assert headers["content-security-policy"] == pages.POLICY
     assert headers["x-content-type-options"] == "nosniff"
 
 

@@ -16,6 +16,7 @@ from spotokend.cli.callback import Redirect
 from spotokend.cli.listener import CONNECTIONS, Listener
 
 FREE = Redirect("http://127.0.0.1/callback")
+DENIED = pages.ended("denied", "the user declined", None, "spotokend login")
 AUTHORIZE = "https://accounts.example.test/authorize?state=state-1"
 
 
@@ -94,7 +95,7 @@ def test_ipv6_has_its_own_listener():
         browser = Browser(listening, "/callback?code=code-1")
         visit = serve(listening, browser)
         assert visit.address == f"http://[::1]:{listening.port}/callback?code=code-1"
-        visit.answer(pages.denied())
+        visit.answer(DENIED)
         serve(listening, browser)
 
     assert browser.status == 303
@@ -162,7 +163,7 @@ def test_silent_connections_block_nobody(listener):
     visit = serve(listener, browser)
 
     assert visit is not None
-    visit.answer(pages.denied())
+    visit.answer(DENIED)
     serve(listener, browser)
     silent[0].settimeout(10)
     assert silent[0].recv(1) == b""
@@ -196,7 +197,7 @@ def test_a_request_may_come_in_pieces(listener):
         visit = None
         while visit is None:
             visit = listener.serve()
-        visit.answer(pages.denied())
+        visit.answer(DENIED)
 
         assert slow.recv(100).startswith(b"HTTP/1.1 303 ")
 
@@ -214,7 +215,7 @@ def test_a_browser_that_has_gone_is_no_error(listener):
     visitor.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
     visitor.close()
 
-    visit.answer(pages.denied())
+    visit.answer(DENIED)
 
     assert listener._connections == {}
 
@@ -247,7 +248,7 @@ def test_nobody_to_accept_is_no_error(listener):
 def test_lingering_ends_when_the_last_page_was_fetched(listener):
     """The browser follows the 303 after the login has ended."""
     browser = Browser(listener, "/callback?code=code-1")
-    serve(listener, browser).answer(pages.denied())
+    serve(listener, browser).answer(DENIED)
     serve(listener, browser)
     page = Browser(listener, "/callback/denied")
 
@@ -261,28 +262,49 @@ def test_lingering_without_a_browser_takes_no_time(listener):
     """After a paste nobody comes for a page."""
     listener.linger(1_000)
 
-    assert listener._unseen == set()
+    assert listener._unseen.total() == 0
 
 
 def test_lingering_has_an_end(listener):
     """A browser that doesn't follow."""
     browser = Browser(listener, "/callback?code=code-1")
-    serve(listener, browser).answer(pages.denied())
+    serve(listener, browser).answer(DENIED)
     serve(listener, browser)
 
     listener.linger(0.01)
 
-    assert listener._unseen == {"/callback/denied"}
+    assert listener._unseen.total() == 1
 
 
-def test_an_address_that_comes_again_is_used(listener):
-    """Reloaded, or from the history, after the login has ended."""
+@pytest.mark.parametrize("path", ["/callback?code=code-1", "/callback/start"])
+def test_an_address_that_comes_again_is_used(listener, path):
+    """In a second tab, or from the history, after the login has ended; so is the way to begin it."""
     first = Browser(listener, "/callback?code=code-1")
     serve(listener, first).answer(pages.success("main", "Alice", []))
     serve(listener, first)
-    again = Browser(listener, "/callback?code=code-1")
+    again = Browser(listener, path)
     listener.linger(0.2)
 
     assert serve(listener, again) is None
     assert again.headers["location"].endswith("/callback/used")
-    assert listener._unseen == {"/callback/done", "/callback/used"}
+    assert listener._unseen == {"/callback/done": 1, "/callback/used": 1}
+
+
+def test_two_tabs_that_end_alike_both_get_their_page(listener):
+    """Lingering counts them; a page that is loaded once more stands for none of the others."""
+    for _ in range(2):
+        browser = Browser(listener, "/callback?code=code-1")
+        serve(listener, browser).answer(DENIED)
+        serve(listener, browser)
+    first = Browser(listener, "/callback/denied")
+    serve(listener, first)
+    listener.linger(0)
+    assert listener._unseen.total() == 1
+
+    second = Browser(listener, "/callback/denied")
+    listener.linger(10)
+    second.finish()
+    reloaded = Browser(listener, "/callback/denied")
+    serve(listener, reloaded)
+    assert [tab.status for tab in (first, second, reloaded)] == [403, 403, 403]
+    assert listener._unseen.total() == 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import http.client
 import os
+import re
 import socket
 import sys
 import threading
@@ -13,8 +15,17 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from spotokend.cli import browser, login, main
-from spotokend.errors import BadRequest, Forbidden, LoginRequired, Unavailable
+from spotokend.cli import browser, login, main, pages
+from spotokend.errors import (
+    BadRequest,
+    Forbidden,
+    InternalError,
+    LoginRequired,
+    Misconfigured,
+    Unavailable,
+)
+from spotokend.rules.methods import TEXT_LIMIT
+from spotokend.service.logins import Logins
 
 AUTHORIZE = "https://accounts.example.test/authorize?state=state-1"
 REGISTERED = "http://127.0.0.1/callback"
@@ -201,7 +212,7 @@ def test_somebody_without_a_name_and_scopes(provider, person, capsys):
     person.finish()
     err = capsys.readouterr().err
     assert err.endswith("Logged in main (no scopes).\nit could not be checked who this is\n")
-    assert notes[0] in person.pages[0][1][2]
+    assert "It could not be checked who this is." in person.pages[0][1][2]
 
 
 def test_a_display_name_is_only_text(provider, person, capsys):
@@ -215,9 +226,12 @@ def test_a_display_name_is_only_text(provider, person, capsys):
     assert "&lt;b&gt;A\ufffd[2J" in person.pages[0][1][2]
 
 
+OTHER = BadRequest("that address has no state", hint="paste all of it", outcome="not_this_login")
+
+
 def test_another_login_s_answer_ends_nothing(provider, person, capsys):
     """A wrong or missing state: the page and the terminal say so, and the wait goes on."""
-    provider.ends = (BadRequest("that address has no state", hint="paste all of it"), RESULT)
+    provider.ends = (OTHER, RESULT)
     person.answers = ["code=code-1", "code=code-1&state=state-1"]
 
     assert main(["login"]) == 0
@@ -225,31 +239,66 @@ def test_another_login_s_answer_ends_nothing(provider, person, capsys):
     err = capsys.readouterr().err
     assert "spotokend: that address has no state\n  → paste all of it\nStill waiting" in err
     assert [path for path, _ in person.pages] == ["/callback/not-this-login", "/callback/done"]
-    assert "that address has no state" in person.pages[0][1][2]
+    assert "it still waits" in person.pages[0][1][2]
+
+
+def test_what_is_too_long_for_an_address_ends_nothing(daemon, provider, stdin, capsys):
+    """The daemon would refuse it in a program's words; it isn't asked."""
+    stdin.paste(f"http://127.0.0.1/callback?code={'x' * TEXT_LIMIT}&state=state-1\n")
+    stdin.paste("http://127.0.0.1/callback?code=code-1&state=state-1\n")
+
+    assert main(["login", "--paste"]) == 0
+    assert "that is too long to be the address" in capsys.readouterr().err
+    assert len(daemon.asked("login_finish")) == 1
+
+
+GOOD = "code=code-1&state=state-1"
 
 
 @pytest.mark.parametrize(
-    ("error", "answer", "exit_status", "path"),
+    ("error", "exit_status", "path", "page"),
     [
-        (LoginRequired("declined"), "error=access_denied&state=state-1", 3, "denied"),
-        (LoginRequired("the code has expired"), "code=code-1&state=state-1", 3, "over"),
-        (LoginRequired("a new error"), "error=server_error&state=state-1", 3, "over"),
-        (Forbidden("Bob logged in"), "code=code-1&state=state-1", 7, "other-user"),
-        (Unavailable("no network"), "code=code-1&state=state-1", 5, "not-logged-in"),
+        (LoginRequired("declined", outcome="denied"), 3, "denied", 403),
+        (LoginRequired("the code has expired", outcome="expired"), 3, "expired", 410),
+        (LoginRequired("it came already", outcome="used"), 3, "used", 410),
+        (LoginRequired("restarted", outcome="unknown"), 3, "unknown", 410),
+        (Misconfigured("no such client", outcome="refused"), 2, "refused", 502),
+        (BadRequest("no such client", outcome="client_changed"), 2, "client-changed", 409),
+        (Forbidden("Bob logged in", outcome="other_user"), 7, "other-user", 409),
+        (Unavailable("no network", outcome="unavailable"), 5, "unavailable", 503),
+        (InternalError("a defect"), 1, "unfinished", 502),
     ],
 )
 def test_each_bad_end_has_a_page_and_a_status(
-    daemon, provider, person, capsys, error, answer, exit_status, path
+    daemon, provider, person, capsys, error, exit_status, path, page
 ):
     """Told at both places; there is nothing left to cancel."""
     provider.ends = (error,)
-    person.answers = [answer]
 
     assert main(["login"]) == exit_status
     person.finish()
     assert f"spotokend: {error.message}\n" in capsys.readouterr().err
-    assert person.pages[0][0] == f"/callback/{path}"
+    assert (person.pages[0][0], person.pages[0][1][0]) == (f"/callback/{path}", page)
     assert len(daemon.asked("login_cancel")) == 1
+
+
+def test_every_end_of_the_daemon_s_has_a_page():
+    """The outcomes that ``login_finish`` documents, and no other."""
+    outcomes = set(re.findall(r"``(\w+)``", Logins.finish.__doc__)) - {"login_finish"}
+
+    assert outcomes == set(pages.ENDS) - {pages.UNFINISHED}
+
+
+def test_the_next_attempt_is_the_same_command(provider, person):
+    """As it was typed, quoted for a shell."""
+    provider.ends = (LoginRequired("declined", outcome="denied"),)
+
+    main(["login", "main", "--client", "my", "--scope", "a", "--scope", "b c"])
+    person.finish()
+
+    words = re.findall("<span>(.*?)</span>", person.pages[0][1][2])
+    typed = html.unescape(" ".join(words))
+    assert typed == "spotokend login main --client my --scope a --scope 'b c'"
 
 
 def test_an_address_can_be_pasted_while_listening(daemon, provider, stdin, monkeypatch, capsys):
@@ -272,7 +321,7 @@ def test_the_paste_alone(daemon, provider, person, stdin, capsys):
     assert main(["login", "--paste"]) == 0
     assert person.opened == []
     assert daemon.asked("login_start") == [{}]
-    assert "copy its whole address and paste it here" in capsys.readouterr().err
+    assert "copy its whole address, paste it here and press Return" in capsys.readouterr().err
 
 
 def test_the_end_of_the_input_ends_a_paste(daemon, provider, stdin, capsys):
@@ -365,6 +414,77 @@ def test_silence_is_explained_and_has_an_end(daemon, provider, person, monkeypat
     assert daemon.asked("login_cancel")[-1] == {"login_id": "login-2"}
 
 
+@pytest.fixture
+def late(provider, person, monkeypatch):
+    """The person agrees only after the time is over; somebody sits at the terminal."""
+    provider.lives = 0.05
+    provider.ends = (LoginRequired("the time was over", outcome="expired"),)
+    over = threading.Event()
+    walk, say = person._walk, login.terminal.say
+
+    def walk_late():
+        over.wait(20)
+        walk()
+
+    def told(text):
+        say(text)
+        if text.startswith("The time for this login is over."):
+            over.set()
+
+    monkeypatch.setattr(person, "_walk", walk_late)
+    monkeypatch.setattr(login.terminal, "say", told)
+    monkeypatch.setattr(login.questions, "interactive", lambda: True)
+    return over
+
+
+def test_a_browser_that_comes_too_late_is_told_so(late, person, capsys):
+    """Not that nobody is there; and the terminal has the daemon's words, not those of silence."""
+    assert main(["login"]) == 3
+    person.finish()
+    assert [path for path, _ in person.pages] == ["/callback/expired"]
+    words = capsys.readouterr().err
+    assert "spotokend: the time was over" in words
+    assert "no answer came" not in words
+
+
+def test_it_is_not_waited_long_for_a_late_browser(late, person, monkeypatch, capsys):
+    """Only as long as was said."""
+    monkeypatch.setattr(login, "LATE", 0.05)
+    monkeypatch.setattr(person, "open", lambda address: True)
+    monkeypatch.setattr(browser, "open_browser", person.open)
+
+    assert main(["login", "main"]) == 3
+    words = capsys.readouterr().err
+    assert words.index("The time for this login is over.") < words.index("no answer came")
+    assert "to log in again: `spotokend login main`" in words
+
+
+def test_ctrl_c_ends_the_wait_for_a_late_browser(late, monkeypatch, capsys):
+    """The login had ended: its status stays."""
+    next_arrival = login.Arrivals.next
+
+    def interrupted(self, seconds):
+        if late.is_set():
+            raise KeyboardInterrupt
+        return next_arrival(self, seconds)
+
+    monkeypatch.setattr(login.Arrivals, "next", interrupted)
+    monkeypatch.setattr(browser, "open_browser", lambda address: True)
+
+    assert main(["login"]) == 3
+    assert "no answer came" in capsys.readouterr().err
+
+
+def test_nobody_waits_for_a_late_browser_where_nobody_reads_why(provider, person, capsys):
+    """A script goes on at once."""
+    provider.lives = 0.05
+    person.answers = []
+
+    assert main(["login"]) == 3
+    person.finish()
+    assert "The time for this login is over" not in capsys.readouterr().err
+
+
 def test_ctrl_c_cancels(daemon, provider, person, monkeypatch, capsys):
     """Quietly; the daemon forgets the state and the verifier."""
 
@@ -385,6 +505,20 @@ def test_a_daemon_that_can_t_cancel_is_no_matter(daemon, provider, stdin):
     stdin.end()
 
     assert main(["login", "--paste"]) == 3
+
+
+def test_what_is_missing_for_a_login_is_prepared_first(daemon, provider, person, monkeypatch):
+    """A configuration and a daemon: with what the user has typed, before anything is asked."""
+    seen = []
+
+    def prepare(arguments, client):
+        seen.append((arguments.account, client.socket_path, list(daemon.calls)))
+
+    monkeypatch.setattr(login.first_run, "prepare", prepare)
+    main(["login", "main"])
+    person.finish()
+
+    assert seen == [("main", daemon.path, [])]
 
 
 def test_a_login_that_can_t_begin_opens_nothing(daemon, person):

@@ -16,17 +16,16 @@ from spotokend.adapters.store.base import CANDIDATE, StoreError
 from spotokend.errors import (
     BadRequest,
     Busy,
-    Forbidden,
     LoginRequired,
     Misconfigured,
     SpotokendError,
     Unavailable,
 )
-from spotokend.rules.account import Fresh, NeedsLogin, Quarantined, Waiting
+from spotokend.rules.account import Fresh, Quarantined, Waiting
 from spotokend.rules.config.parse import parse
 from spotokend.rules.secret import Secret
-from spotokend.sandbox import Body, Fault, Kind, Options, Rotation
-from spotokend.service.logins import MOST
+from spotokend.sandbox import Fault, Kind, Options, Rotation
+from spotokend.service.logins import MOST, REMEMBERED, REMEMBERED_FOR
 
 pytestmark = pytest.mark.anyio
 
@@ -133,6 +132,7 @@ async def test_the_address_of_another_attempt_ends_no_login():
         for address in strangers:
             with pytest.raises(BadRequest) as refused:
                 await end(world, first, address)
+            assert refused.value.details["outcome"] == "not_this_login"
             assert "code-1" not in str(refused.value.to_wire())
         assert world.requests == []
         assert (await finish(world, first))["account"] == "main"
@@ -150,10 +150,15 @@ async def test_an_address_that_was_pasted_by_hand_is_good_enough():
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
-    [("access_denied", "the user declined"), ("invalid_scope", "invalid_scope")],
+    ("error", "words", "outcome"),
+    [
+        ("access_denied", "the user declined", "denied"),
+        ("invalid_scope", "invalid_scope", "refused"),
+        ("server_error", "an error of its own", "unavailable"),
+        ("temporarily_unavailable", "overloaded or under repair", "unavailable"),
+    ],
 )
-async def test_a_login_that_is_declined_is_over(error, words):
+async def test_a_login_that_is_declined_is_over(error, words, outcome):
     """Said why, with the command to begin anew; the same address again finds no login."""
     async with running() as world:
         begun = await start(world)
@@ -161,9 +166,11 @@ async def test_a_login_that_is_declined_is_over(error, words):
         with pytest.raises(LoginRequired) as refused:
             await end(world, begun, address)
         assert words in refused.value.message
+        assert refused.value.details["outcome"] == outcome
         assert refused.value.hint == "spotokend login main"
-        with pytest.raises(LoginRequired, match="this login is over"):
+        with pytest.raises(LoginRequired, match="came already") as refused:
             await end(world, begun, address)
+        assert refused.value.details["outcome"] == "used"
         assert world.registry.accounts == {}
 
 
@@ -178,31 +185,69 @@ async def test_a_code_is_exchanged_once():
             try:
                 ends.append((await end(world, begun, address))["account"])
             except LoginRequired as error:
-                ends.append(error.message)
+                ends.append(error.details["outcome"])
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(try_to_end)
             tasks.start_soon(try_to_end)
-        assert sorted(ends) == ["main", "this login is over: finished, cancelled or too late"]
+        assert sorted(ends) == ["main", "used"]
         assert len(world.requests) == 1
         assert world.provider.ledger.codes_reused == 0
 
 
-async def test_a_login_ends_by_its_time_by_cancelling_and_by_an_unknown_id():
-    """All alike for whoever comes then."""
+async def outcome(world: World, begun: dict, address: str) -> str:
+    """What an answer that comes too late is told, each time with what to type."""
+    with pytest.raises(LoginRequired) as over:
+        await end(world, begun, address)
+    assert over.value.hint.startswith("spotokend login")
+    return str(over.value.details["outcome"])
+
+
+async def test_an_answer_to_a_login_that_has_ended_is_told_how():
+    """By its time, by being cancelled, by its answer; an id that nobody gave out is unknown."""
     async with running() as world:
-        late, cancelled = await start(world), await start(world)
+        late, cancelled, used = await start(world), await start(world), await start(world)
         address = world.agree(late["url"])
         await world.call("login_cancel", login_id=cancelled["login_id"])
         await world.call("login_cancel", login_id=cancelled["login_id"])
-        with pytest.raises(LoginRequired):
-            await finish(world, cancelled)
-        with pytest.raises(LoginRequired):
-            await end(world, {"login_id": "unknown"}, address)
+        assert await outcome(world, cancelled, world.agree(cancelled["url"])) == "cancelled"
+        assert await outcome(world, {"login_id": "nobody's"}, address) == "unknown"
+        answer = world.agree(used["url"])
+        await end(world, used, answer)
+        made = len(world.requests)
+        assert await outcome(world, used, answer) == "used"
         await anyio.sleep(600)
-        with pytest.raises(LoginRequired):
-            await end(world, late, address)
-        assert world.requests == []
+        assert await outcome(world, late, address) == "expired"
+        assert await outcome(world, used, answer) == "used"
+        assert len(world.requests) == made
+
+
+async def test_a_daemon_that_was_restarted_says_so():
+    """It knows nothing of the logins before; that nobody has to guess."""
+    async with running() as world:
+        begun = await start(world)
+        address = world.agree(begun["url"])
+        world.keeping.cancel()
+        async with running(before=world) as after:
+            with pytest.raises(LoginRequired, match="was restarted meanwhile") as over:
+                await end(after, begun, address)
+            assert over.value.details == {"outcome": "unknown", "hint": "spotokend login"}
+
+
+async def test_how_logins_ended_is_known_of_the_last_ones_for_an_hour():
+    """Whoever begins logins and cancels them costs no memory; nor does a tab that stays open."""
+    async with running() as world:
+        begun = [await start(world)]
+        address = world.agree(begun[0]["url"])
+        for _ in range(REMEMBERED + 1):
+            await world.call("login_cancel", login_id=begun[-1]["login_id"])
+            begun.append(await start(world))
+        assert await outcome(world, begun[0], address) == "unknown"
+        assert await outcome(world, begun[1], address) == "cancelled"
+        await anyio.sleep(REMEMBERED_FOR - 1)
+        assert await outcome(world, begun[-2], address) == "cancelled"
+        await anyio.sleep(1)
+        assert await outcome(world, begun[-2], address) == "unknown"
 
 
 async def test_there_are_only_so_many_logins_at_once():
@@ -288,115 +333,66 @@ async def test_a_store_that_can_not_be_read_starts_no_login_that_would_lose_scop
                 await start(world)
 
 
-# --- whose login it is
-
-
-async def test_another_user_than_the_accounts_is_refused_and_costs_nothing():
-    """Bob in Alice's account: hers goes on, his is not kept; the cure is told."""
-    async with running() as world:
-        await world.login(user="alice")
-        before = grant_of(world)
-        with pytest.raises(Forbidden) as refused:
-            await world.login(user="bob")
-        assert "sandbox-account-alice" in refused.value.message
-        assert "spotokend logout main" in refused.value.hint
-        assert grant_of(world) == before
-        assert await world.vault.candidates() == []
-        assert (await world.call("token"))["generation"] == 1
-        assert (await world.call("refresh"))["generation"] == 2
-
-
-async def test_the_user_of_the_configuration_is_the_one_that_is_wanted():
-    """Already at the first login."""
-    config = CONFIG + SECTION + 'user = "sandbox-account-alice"\n'
-    async with running(config) as world:
-        with pytest.raises(Forbidden):
-            await world.login(user="bob")
-        assert isinstance(world.account().state, NeedsLogin)
-        await world.login(user="alice")
-
-
-async def test_one_user_is_not_two_accounts_of_a_client():
-    """Said by the same daemon, and by the next, which has to look into the store for it."""
-    async with running() as world:
-        await world.login("main", "alice")
-        await world.login("second", "bob")
-        async with running(before=world) as after:
-            for daemon in (world, after):
-                with pytest.raises(Forbidden) as refused:
-                    await daemon.login("third", "alice")
-                assert "is account main already" in refused.value.message
-                assert "third" not in daemon.registry.accounts
-                assert await daemon.vault.candidates() == []
-
-
-async def test_after_a_logout_the_account_is_anybodys():
-    """As the refusal said."""
-    async with running(CONFIG + SECTION) as world:
-        await world.login(user="alice")
-        await world.call("logout", account="main")
-        await world.login(user="bob")
-        assert grant_of(world).user == "sandbox-account-bob"
-
-
-@pytest.mark.parametrize(("status", "body"), [(403, Body.TEXT), (500, Body.JSON), (200, Body.HTML)])
-async def test_where_it_can_not_be_said_who_it_is_the_login_is_taken_and_that_is_told(status, body):
-    """Users who are not on the app's list are met with a 403 (zmb3/spotify#232)."""
-    async with running() as world:
-        world.provider.faults.add(Fault(kind=Kind.ANSWER, path="/v1/me", status=status, body=body))
-        done = await world.login()
-        assert (done["user"], done["display_name"]) == (None, None)
-        assert len(done["notes"]) == 1
-        assert (await world.call("token"))["generation"] == 1
-
-
-async def test_where_there_is_nobody_to_ask_nobody_is_asked():
-    """``identity_url = "none"``: no note, no request."""
-    identity = 'identity_url = "http://127.0.0.1:1/v1/me"'
-    async with running(CONFIG.replace(identity, 'identity_url = "none"')) as world:
-        done = await world.login()
-        assert (done["user"], done["notes"]) == (None, [])
-
-
-async def test_a_refresh_token_alone_is_a_login_and_that_is_told():
-    """Without an access token nobody can be asked; the refresh comes next."""
-    async with running() as world:
-        begun = await start(world)
-        address = world.agree(begun["url"])
-        world.replies.append(
-            httpx.Response(200, content=json.dumps({"refresh_token": "refresh-1"}))
-        )
-        done = await end(world, begun, address)
-        assert "without an access token" in done["notes"][0]
-        assert grant_of(world).scopes == ("user-read-private",)
-        world.replies.append(httpx.Response(200, content=json.dumps({"access_token": "access-1"})))
-        assert (await world.call("token"))["access_token"] == "access-1"
-
-
 # --- exchanges that fail
 
 
+def refusal(status: int, error: str, description: str | None = None) -> httpx.Response:
+    """An error of the token endpoint (RFC 6749, 5.2)."""
+    fields = {"error": error, "error_description": description}
+    return httpx.Response(status, json={name: value for name, value in fields.items() if value})
+
+
 @pytest.mark.parametrize(
-    ("reply", "kind", "words"),
+    ("reply", "kind", "outcome", "words"),
     [
-        (httpx.Response(200, content='{"access_token": "access-1"}'), Misconfigured, "no refresh"),
         (
-            httpx.Response(400, content='{"error": "invalid_grant"}'),
+            httpx.Response(200, json={"access_token": "access-1"}),
+            Misconfigured,
+            "refused",
+            "no refresh",
+        ),
+        (refusal(400, "invalid_grant"), LoginRequired, "refused", "refused the login"),
+        (
+            refusal(400, "invalid_grant", "Authorization code expired"),
             LoginRequired,
-            "refused the login",
+            "expired",
+            "has expired",
         ),
         (
-            httpx.Response(400, content='{"error": "invalid_client"}'),
+            refusal(400, "invalid_grant", "Invalid authorization code"),
+            LoginRequired,
+            "refused",
+            "wrong or was used before",
+        ),
+        (
+            refusal(400, "invalid_client"),
             Misconfigured,
+            "refused",
             "does not accept the client id",
         ),
-        (httpx.Response(503), Unavailable, "could not be exchanged"),
-        (httpx.Response(429, headers={"retry-after": "7"}), Unavailable, "fewer requests"),
-        (httpx.ConnectError("no network"), Unavailable, "could not be exchanged"),
+        (httpx.Response(503), Unavailable, "unavailable", "could not be exchanged"),
+        (
+            httpx.Response(429, headers={"retry-after": "7"}),
+            Unavailable,
+            "unavailable",
+            "fewer requests",
+        ),
+        (httpx.ConnectError("no network"), Unavailable, "unavailable", "could not be exchanged"),
     ],
-    ids=["no refresh token", "code refused", "client refused", "503", "429", "no network"],
+    ids=[
+        "no refresh token",
+        "code refused",
+        "code expired",
+        "code wrong or used",
+        "client refused",
+        "503",
+        "429",
+        "no network",
+    ],
 )
-async def test_an_exchange_that_brings_no_grant_says_why_and_leaves_nothing(reply, kind, words):
+async def test_an_exchange_that_brings_no_grant_says_why_and_leaves_nothing(
+    reply, kind, outcome, words
+):
     """The old grant serves on, and no candidate lies about."""
     async with running() as world:
         await world.login()
@@ -407,6 +403,7 @@ async def test_an_exchange_that_brings_no_grant_says_why_and_leaves_nothing(repl
         with pytest.raises(kind) as refused:
             await end(world, begun, address)
         assert words in refused.value.message
+        assert refused.value.details["outcome"] == outcome
         assert refused.value.hint
         assert "access-1" not in str(refused.value.to_wire())
         if words == "fewer requests":
@@ -634,8 +631,9 @@ async def test_a_login_that_can_not_be_written_says_so_and_leaves_the_old_one(sl
         await world.login()
         before = world.account().state
         store.full = True
-        with pytest.raises(Unavailable, match="the disk is full"):
+        with pytest.raises(Unavailable, match="the disk is full") as refused:
             await world.login()
+        assert refused.value.details["outcome"] == "unavailable"
         assert world.account().state is before
         store.full = False
         await world.login()
@@ -674,6 +672,7 @@ async def test_a_client_that_changes_during_a_login_ends_it(edited, kind, moment
         async def try_to_end() -> None:
             with pytest.raises(kind) as error:
                 await end(world, begun, address)
+            assert error.value.details["outcome"] == "client_changed"
             refused.append(error.value)
 
         async with anyio.create_task_group() as tasks:
