@@ -62,7 +62,8 @@ def _load(path: str) -> SealingKey:
         if status.st_mode & 0o077:
             raise Misconfigured(
                 f"the key {path} is open to other users ({stat.filemode(status.st_mode)})",
-                hint=f"chmod 600 {path}; if others may have read it, also: spotokend store rekey",
+                hint=f"chmod 600 {path}; if others may have read it, revoke the app's access at the "
+                "provider, too, and log in again",
             )
         text = os.read(file, _MOST_BYTES)
     finally:

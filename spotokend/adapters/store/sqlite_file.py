@@ -117,7 +117,7 @@ def _prepare_folder(folder: str) -> None:
         if kind is not None:
             raise StoreError(
                 f"{folder} lies on a network file system ({kind}), whose locks a store can't trust:"
-                " name a file on a local disk under [store] path, or use a PostgreSQL store"
+                " name a file on a local disk under [store] path"
             )
     status = os.stat(folder)
     _check_owner(folder, status)
