@@ -201,6 +201,8 @@ def read_answer(message: object) -> tuple[int, object, object] | None:
         Malformed: it is neither.
     """
     match message:
+        case [kind, *_] if type(kind) is not int:
+            pass  # patterns compare with ==, but True == 1 and 1.0 == 1 are no part of the protocol
         case [wire.RESPONSE, int(msgid), error, result] if wire.is_msgid(msgid):
             return msgid, error, result
         case [wire.NOTIFICATION, str(), list()]:
@@ -354,6 +356,7 @@ class Subscription:
             raise not_spotokend(self._path, error) from None
 
     def _events(self, message: object) -> Iterator[Event]:
+        read_answer(message)  # raises where it is no message at all
         match message:
             case [wire.NOTIFICATION, str(method), [dict(event)]]:
                 yield method, event

@@ -251,15 +251,21 @@ class _Connection:
         """``(error, result)`` of one request."""
         self._msgid = calls.next_msgid(self._msgid)
         self.send(calls.request_bytes(self._msgid, method, arguments), method, deadline)
-        try:
-            while True:
-                data = self.receive(method, deadline)
+        answer: tuple[object, object] | None = None
+        while answer is None:
+            data = self.receive(method, deadline)
+            try:
                 # To the end: the decoder must not be left in the middle of what it was fed.
-                for answer in [calls.read_answer(it) for it in self._decoder.feed(data)]:
-                    if answer is not None and answer[0] == self._msgid:
-                        return answer[1:]
-        except wire.Malformed as error:
-            raise calls.not_spotokend(self._path, error) from None
+                for message in self._decoder.feed(data):
+                    found = calls.read_answer(message)
+                    if answer is None and found is not None and found[0] == self._msgid:
+                        answer = found[1:]
+            except wire.Malformed as error:
+                if answer is None:
+                    raise calls.not_spotokend(self._path, error) from None
+                # The answer is good, what came behind it is not: no more of this connection.
+                self.close()
+        return answer
 
     def send(self, data: bytes, method: str, deadline: float) -> None:
         """Send a request whole, before the deadline (monotonic, seconds)."""

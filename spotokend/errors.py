@@ -20,6 +20,9 @@ later perhaps" catches one class.
 
 from __future__ import annotations
 
+_LONGEST_PAUSE = 366 * 86_400
+"""Seconds. A ``retry_after`` beyond this is no promise of anything."""
+
 
 class SpotokendError(Exception):
     """What happened (``message``), and what helps (``details``).
@@ -47,7 +50,8 @@ class SpotokendError(Exception):
         """Seconds after which asking again makes sense, or None where nobody knows."""
         seconds = self.details.get("retry_after")
         if isinstance(seconds, (int, float)) and not isinstance(seconds, bool):
-            return float(seconds)
+            # Handed to sleep() as it is: NaN, what is negative and what has no end help nobody.
+            return float(seconds) if 0 <= seconds < _LONGEST_PAUSE else None
         return None
 
     def to_wire(self) -> list[object]:

@@ -94,7 +94,7 @@ class Token:
             grant_expires_at = values.get("grant_expires_at")
             return cls(
                 account=_text(values["account"]),
-                access_token=_text(values["access_token"]),
+                access_token=_some_text(values["access_token"]),
                 token_type=_text(values["token_type"]),
                 expires_at=_number(values["expires_at"]),
                 expires_boot=_number(values["expires_boot"]),
@@ -105,7 +105,9 @@ class Token:
         except KeyError as error:
             raise ValueError(f"a token without {error.args[0]}") from None
         except TypeError:
-            raise ValueError("a token that is no map, or a value of a wrong type in it") from None
+            raise ValueError(
+                "a token that is no map, or a value of a wrong type in it, or an empty one"
+            ) from None
 
     def __repr__(self) -> str:
         return (
@@ -137,6 +139,13 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError
     return value
+
+
+def _some_text(value: object) -> str:
+    text = _text(value)
+    if not text:  # an API would take the empty header for none at all
+        raise TypeError
+    return text
 
 
 def _whole(value: object) -> int:

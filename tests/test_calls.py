@@ -157,7 +157,19 @@ class TestMessages:
 
     @pytest.mark.parametrize(
         "message",
-        [7, None, "GET", [], [1, 7, None], [1, None, [], None], [1, -1, None, 1], [0, 1, "x", []]],
+        [
+            7,
+            None,
+            "GET",
+            [],
+            [1, 7, None],
+            [1, None, [], None],
+            [1, -1, None, 1],
+            [0, 1, "x", []],
+            [True, 7, None, "x"],
+            [1.0, 7, None, "x"],
+            [2.0, "notice", [{}]],
+        ],
     )
     def test_no_answer(self, message):
         """Anything else is malformed."""
@@ -367,6 +379,9 @@ class TestSubscription:
             b"\xc1",
             wire.pack([2, "notice", []]),
             wire.pack([2, "notice", ["x"]]),
+            wire.pack([2.0, "notice", [{}]]),
+            wire.pack([True, 1, None, {"accounts": [], "tokens": []}]),
+            wire.pack([1, True, None, {"accounts": [], "tokens": []}]),
             wire.result_response(2, wire.pack({})),
             wire.result_response(1, wire.pack(None)),
             wire.result_response(1, wire.pack({})),

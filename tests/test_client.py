@@ -443,6 +443,19 @@ class TestTrouble:
 
         assert f"what answers on {path} is not spotokend" in caught.value.message
 
+    @pytest.mark.parametrize("garbage", [b"\xc1", wire.request(1, "hello")])
+    def test_garbage_behind_the_answer(self, path, garbage):
+        """The answer that came is good; the connection isn't used again."""
+
+        def script(talk):
+            msgid, _, _ = talk.request()
+            talk.send(wire.result_response(msgid, wire.pack({"a": talk.number})) + garbage)
+            talk.until_closed()
+
+        with ScriptedServer(path, script) as server, Client(path) as client:
+            assert [client.hello(), client.hello()] == [{"a": 1}, {"a": 2}]
+            assert server.connections == 2
+
     def test_byte_by_byte(self, path):
         """An answer in many small parts, after notifications that nobody asked for, is one answer."""
 

@@ -66,10 +66,21 @@ def test_hint():
 
 
 @pytest.mark.parametrize(
-    ("given_value", "expected"), [(3, 3.0), (0.5, 0.5), (True, None), ("3", None), (None, None)]
+    ("given_value", "expected"),
+    [
+        (3, 3.0),
+        (0.5, 0.5),
+        (True, None),
+        ("3", None),
+        (None, None),
+        (-1, None),
+        (float("nan"), None),
+        (float("inf"), None),
+        (2**64, None),
+    ],
 )
 def test_retry_after(given_value, expected):
-    """The time to wait is a number of seconds, or None."""
+    """The time to wait is a number of seconds that can be slept, or None."""
     assert SpotokendError("x", retry_after=given_value).retry_after == expected
 
 

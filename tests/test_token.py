@@ -41,6 +41,7 @@ def test_missing(key):
     [
         {"account": 7},
         {"access_token": b"access-1"},
+        {"access_token": ""},
         {"token_type": None},
         {"expires_at": "soon"},
         {"expires_boot": True},
