@@ -13,7 +13,6 @@ import os
 import shlex
 import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterable, Mapping
 
@@ -42,7 +41,6 @@ start in another terminal, and one that a script may have started just before.""
 LOOK = 0.1
 """Seconds between two looks at the socket."""
 
-_WIDTH = 79
 # What decides where the daemon's things are, and may be set in one shell alone.
 _VARIABLES = (
     "SPOTOKEND_CONFIG",
@@ -53,8 +51,10 @@ _VARIABLES = (
 )
 
 
-def prepare(arguments: argparse.Namespace, client: Client) -> None:
+def prepare(arguments: argparse.Namespace, client: Client) -> bool:
     """Return when a daemon answers on the client's socket; where one does already, at once.
+
+    True: there was no configuration before, and so nothing has been tried yet.
 
     Raises:
         DaemonNotRunning: nobody answers: nobody is there to be asked, or the input ended at a
@@ -64,7 +64,7 @@ def prepare(arguments: argparse.Namespace, client: Client) -> None:
     """
     absent = _absence(client)
     if absent is None:
-        return
+        return False
     path = paths.config_path()
     text = None
     try:
@@ -88,6 +88,7 @@ def prepare(arguments: argparse.Namespace, client: Client) -> None:
     else:
         _run_by_hand(client)
     terminal.say("The daemon answers.\n")
+    return text is not None
 
 
 def compose(path: str, wanted: Iterable[str]) -> str:
@@ -126,10 +127,10 @@ def write(path: str, text: str) -> None:
     """
     write_new_config(path, text)
     terminal.say(f"\nThis is your configuration now, in\n{path}\n")
-    terminal.say(textwrap.indent(text.rstrip("\n"), "    "))
+    terminal.say("\n".join(f"    {line}".rstrip() for line in text.rstrip("\n").split("\n")))
     for warning in parse(text, source=path).warnings:
         terminal.say("")
-        _tell(f"warning: {warning}")
+        terminal.tell(f"warning: {warning}")
 
 
 def known_client_id() -> tuple[str, str]:
@@ -146,7 +147,7 @@ def known_redirect_uri() -> str:
     try:
         return str(readers.redirect_uri(known))
     except readers.Wrong as wrong:
-        _tell(
+        terminal.tell(
             f"${REDIRECT} isn't used: {wrong.message}. Since November 2025 Spotify takes https "
             "alone, or http with 127.0.0.1 or [::1]."
         )
@@ -225,14 +226,14 @@ def _offer_service() -> bool:
     unseen = _settings(without=systemd.environment())
     if unseen:
         names = " and ".join(f"${name}" for name in unseen)
-        _tell(f"But it would not see {names} of this shell, and so look elsewhere.")
+        terminal.tell(f"But it would not see {names} of this shell, and so look elsewhere.")
     return questions.confirm("Run it as a service?", default=not unseen)
 
 
 def _run_by_systemd(client: Client) -> None:
     terminal.say("")
     for sentence in service.install():
-        _tell(sentence)
+        terminal.tell(sentence)
     if not browser.graphical(os.environ) and not systemd.lingers():
         terminal.say(
             "There is no desktop here: the service ends with your last session, unless you\n"
@@ -243,7 +244,7 @@ def _run_by_systemd(client: Client) -> None:
         return
     done = systemd.run_systemctl(["systemctl", "--user", "status", "--lines=5", systemd.UNIT])
     for line in done.stdout.splitlines():
-        _tell(line)
+        terminal.tell(line)
     raise DaemonNotRunning(
         f"the service was started, and still nobody answers on\n{client.socket_path}",
         hint="its log: journalctl --user -u spotokend",
@@ -253,7 +254,7 @@ def _run_by_systemd(client: Client) -> None:
 def _run_by_hand(client: Client) -> None:
     command = _command()
     one_line = " ".join(command)
-    shown = one_line if len(one_line) <= _WIDTH - 4 else " \\\n    ".join(command)
+    shown = one_line if len(one_line) <= terminal.WIDTH - 4 else " \\\n    ".join(command)
     attended = questions.interactive()
     terminal.say(
         "\nNow start the daemon, which keeps the tokens fresh, in another terminal:\n\n"
@@ -319,8 +320,3 @@ def _settings(*, without: Mapping[str, str]) -> dict[str, str]:
 
 def _places(environ: Mapping[str, str]) -> tuple[str, ...]:
     return paths.config_path(environ), paths.socket_path(environ), paths.state_dir(environ)
-
-
-def _tell(words: str) -> None:
-    """Words of unknown length, within a terminal's width as far as they can be broken."""
-    terminal.say(textwrap.fill(words, _WIDTH, break_long_words=False, break_on_hyphens=False))

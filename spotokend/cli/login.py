@@ -41,7 +41,7 @@ PASTE = "copy its whole address, paste it here and press Return."
 def run(arguments: argparse.Namespace) -> int:
     """Log in to one account."""
     client = Client()
-    first_run.prepare(arguments, client)
+    first = first_run.prepare(arguments, client)
     with ExitStack() as cleanup:
         login = _Login(client, arguments)
         cleanup.callback(login.cancel)
@@ -50,12 +50,14 @@ def run(arguments: argparse.Namespace) -> int:
         result = login.wait(listener)
         who = _who(result)
         scopes = " ".join(result["scope"])
-        terminal.say(
+        terminal.tell(
             f"Logged in {result['account']}{f' as {who}' if who else ''}"
             f" ({f'scopes {scopes}' if scopes else 'no scopes'})."
         )
         for note in result["notes"]:
-            terminal.say(note)
+            terminal.tell(note)
+        if first:
+            terminal.say(f"To try it: {PROGRAM} api /v1/me")
     return 0
 
 

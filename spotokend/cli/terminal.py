@@ -18,6 +18,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself stays out of the start of ``spotokend token``
     from typing import TextIO
 
+WIDTH = 79
+"""Characters of a line of words: terminals have 80, and some wrap after the last."""
+
 _UNPRINTABLE = re.compile(
     r"[\x00-\x1f\x7f-\x9f"  # C0, DEL and C1: escape sequences begin here
     r"\u2028\u2029"  # line and paragraph separator
@@ -61,6 +64,13 @@ def settle() -> None:
 def say(text: str) -> None:
     """Words for the person, on stderr, line by line; at once, also into a pipe."""
     print("\n".join(clean(line) for line in text.split("\n")), file=sys.stderr, flush=True)
+
+
+def tell(words: str) -> None:
+    """A sentence of unknown length, on stderr, in lines of :data:`WIDTH` where it can be broken."""
+    import textwrap  # a hundredth of a second, for whoever has much to say
+
+    say(textwrap.fill(clean(words), WIDTH, break_long_words=False, break_on_hyphens=False))
 
 
 def complain(message: str, hint: str | None = None) -> None:

@@ -8,6 +8,7 @@ import threading
 from contextlib import suppress
 
 import pytest
+from typed_answers import stdin
 
 from spotokend import wire
 from spotokend.errors import SpotokendError, UnknownMethod
@@ -180,3 +181,17 @@ def status_map():
         }
 
     return make
+
+
+@pytest.fixture
+def typed():
+    """A person at a terminal: what is given is typed."""
+    with stdin(terminal=True) as there:
+        yield there
+
+
+@pytest.fixture
+def piped():
+    """A script: what is given comes through a pipe."""
+    with stdin(terminal=False) as there:
+        yield there

@@ -35,20 +35,6 @@ def written(path):
     return write
 
 
-@pytest.fixture
-def typed():
-    """Somebody at a terminal."""
-    with stdin(terminal=True) as there:
-        yield there
-
-
-@pytest.fixture
-def piped():
-    """A script."""
-    with stdin(terminal=False) as there:
-        yield there
-
-
 def test_a_good_configuration_is_counted(written, capsys):
     """On stdout; warnings don't spoil it."""
     path = written(

@@ -67,7 +67,7 @@ class World:
     def prepare(self, *, client=None, scope=()):
         arguments = argparse.Namespace(account=None, client=client, scope=list(scope))
         with Client() as there:
-            first_run.prepare(arguments, there)
+            return first_run.prepare(arguments, there)
 
     def fails(self, kind, **arguments):
         """The error that it ends with, which leaves nothing behind that wasn't there before."""
@@ -127,20 +127,6 @@ def started(world, monkeypatch):
 
     monkeypatch.setattr(first_run.time, "sleep", nap)
     return naps
-
-
-@pytest.fixture
-def typed():
-    """A person at a terminal."""
-    with stdin(terminal=True) as there:
-        yield there
-
-
-@pytest.fixture
-def piped():
-    """Answers of a script."""
-    with stdin(terminal=False) as there:
-        yield there
 
 
 def wide(text):
@@ -680,3 +666,11 @@ def test_a_socket_that_only_the_configuration_knows_is_told(world, typed, monkey
     typed.give("y")
     world.prepare()
     assert world.installed == 1
+
+
+def test_it_tells_whether_this_is_the_first_time(world, started, piped):
+    """Then whoever called it has more to explain than later."""
+    piped.give(ID, "")
+
+    assert world.prepare() is True
+    assert world.prepare() is False

@@ -8,25 +8,10 @@ import os
 import sys
 
 import pytest
-from typed_answers import stdin
 
 from spotokend.cli import questions
 from spotokend.errors import BadRequest
 from spotokend.rules.config.readers import Wrong
-
-
-@pytest.fixture
-def piped():
-    """Answers of a script."""
-    with stdin(terminal=False) as there:
-        yield there
-
-
-@pytest.fixture
-def typed():
-    """Answers of a person."""
-    with stdin(terminal=True) as there:
-        yield there
 
 
 def colour(answer):

@@ -170,3 +170,12 @@ def test_after_ctrl_c_the_prompt_gets_its_own_line(monkeypatch, terminal_there, 
     terminal.end_line()
 
     assert stream.getvalue() == written
+
+
+def test_a_long_sentence_is_broken_between_words(capsys):
+    """Within 79 characters; but an address stays whole, and escapes stay out."""
+    address = f"http://127.0.0.1/{'x' * 90}"
+    terminal.tell(f"{'word ' * 20}\x1b{address}")
+
+    lines = capsys.readouterr().err.split("\n")
+    assert lines == [("word " * 16).strip(), ("word " * 4).strip(), f"\ufffd{address}", ""]

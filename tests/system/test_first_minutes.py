@@ -89,6 +89,7 @@ def test_from_nothing_to_the_first_answer(
             assert page.status_code == 200
             assert "You are logged in" in page.text
             login.expect("Logged in main as Alice")
+            login.expect("To try it: spotokend api /v1/me")
             assert login.wait() == 0
 
             answer = subprocess.run(
