@@ -105,6 +105,7 @@ class _Play:
         while not (self._refreshed(1) and self._until_due() < OUTAGE / 2):
             yield
         self._scene.caption = "the provider is in trouble: it answers requests with 503"
+        told = self._scene.told
         self._put_faults(
             Fault(
                 kind=Kind.ANSWER, status=503, body=Body.TEXT, client=app.client_id, count=FAILURES
@@ -112,6 +113,9 @@ class _Play:
             for app in self._sandbox.provider.options.apps
         )
         yield from _pause(OUTAGE)
+        # Whoever was about to be refreshed may have been so before the trouble began.
+        while not any("503" in happening.words for happening in self._scene.untold(told)):
+            yield
         self._put_faults([])
         self._scene.caption = "the provider is back"
         # A new token now would only put off the second refresh.
