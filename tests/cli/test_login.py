@@ -399,14 +399,13 @@ def test_a_redirect_elsewhere_leaves_the_paste(provider, person, stdin, capsys):
     assert "isn't an address at which this program can listen" in capsys.readouterr().err
 
 
-def test_silence_is_explained_and_has_an_end(daemon, provider, person, monkeypatch, capsys):
+def test_silence_is_explained_and_has_an_end(daemon, provider, monkeypatch, capsys):
     """A redirect URI that isn't registered ends on the provider's page and never comes back."""
     monkeypatch.setattr(login, "REMIND", 0.01)
-    person.answers = []
+    monkeypatch.setattr(browser, "open_browser", lambda address: True)
     provider.lives = 0.2
 
     assert main(["login"]) == 3
-    person.finish()
     words = capsys.readouterr().err
     assert words.count("Still waiting;") == 1
     assert words.count(f"must hold exactly {REGISTERED}") == 2
