@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import math
 import os
 import signal
 import subprocess
@@ -140,8 +141,11 @@ class _Play:
         return all(refreshes[account] >= times for account in self._scene.accounts)
 
     def _until_due(self) -> float:
-        due: list[float] = [account["due_at"] for account in self._scene.accounts.values()]
-        return min(due) - time.time()
+        """Seconds to the next refresh; while one is under way nobody knows."""
+        accounts = self._scene.accounts.values()
+        if any(account["state"] != "fresh" for account in accounts):
+            return math.inf
+        return min(float(account["due_at"]) for account in accounts) - time.time()
 
     def _put_faults(self, faults: Iterable[Fault]) -> None:
         # Through its socket, as everybody does: the sandbox lives in another thread.

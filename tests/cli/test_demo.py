@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -136,3 +137,15 @@ def test_a_daemon_that_ends_ends_the_demo():
     scene.miss(1.0)
     with pytest.raises(InternalError, match="the daemon of the demo has ended"):
         demo._Play(None, None, once=False).direct(scene, 1.0)
+
+
+@pytest.mark.parametrize(("state", "soon"), [("fresh", True), ("unsaved", False)])
+def test_the_outage_does_not_begin_in_the_middle_of_a_refresh(state: str, soon: bool):
+    """What is on its way is due now, and means nothing: the outage would miss all of them."""
+    play = demo._Play(None, None, once=True)
+    play._scene.accounts = {
+        "alice": {"state": "fresh", "due_at": time.time() + 15},
+        "bob": {"state": state, "due_at": time.time()},
+    }
+
+    assert (play._until_due() < demo.OUTAGE / 2) is soon
