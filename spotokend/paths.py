@@ -50,6 +50,11 @@ def runtime_dir(environ: Mapping[str, str] | None = None) -> str:
     return os.path.join(state_dir(environ), "run")
 
 
+def unsaved_dir(socket: str) -> str:
+    """Where answers lie that the disk with the store does not take: beside the socket."""
+    return f"{socket}.unsaved"
+
+
 def _base(environ: Mapping[str, str], variable: str, default: str) -> str:
     value = environ.get(variable)
     # "All paths set in these environment variables must be absolute": a relative one is ignored.

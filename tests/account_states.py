@@ -134,6 +134,7 @@ STATES: dict[str, State] = {
     "unsaved": make(Unsaved, reason=None, since=None),
     "unsaved on demand": make(Unsaved, due_at=NEVER, reason=None, since=None),
     "unsaved after failures": make(Unsaved, failures=2, since=None),
+    "unsaved and spilled": make(Unsaved, failures=2, since=None, spilled=True),
     "unsaved and fruitless": make(Unsaved, fruitless=2),
     "unsaved and rejected": make(Unsaved, access=None, since=None),
     "elsewhere": make(Elsewhere),
@@ -173,12 +174,14 @@ def outcomes(id_: str) -> list[Event]:
         Answered(id_, grant(3), None),
         Saved(id_, VERSION + 1),
         SaveFailed(id_, "the disk is full"),
+        SaveFailed(id_, "the disk is full", spilled=True),
     ]
 
 
 EVENTS: list[Event] = [
     Loaded(make(Sealed)),
     *map(Unsealed, STORED),
+    Unsealed(make(Unsaved, version=VERSION + 1, generation=GENERATION + 1, failures=1)),
     Locked(),
     LoggedIn(grant(9), access(GENERATION + 1, left=3600.0), VERSION + 1),
     LoggedIn(grant(9), None, VERSION + 1),

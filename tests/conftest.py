@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from nightly import NIGHTLY
 
-pytest_plugins = ["real_servers"]
+pytest_plugins = ["forked_daemon", "real_servers", "small_disk", "system_calls"]
 
 # The same examples in each run: a red run is then the change's own fault. To hunt for new ones:
 # tests/run --hypothesis-profile=explore
@@ -24,9 +25,33 @@ OWN = ("SPOTOKEND_", "SPOTIPY_", "SPOTIFY_", "XDG_")
 STRICT = os.environ.get("SPOTOKEND_NOTHING_LEFT_OUT") == "1"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    """The marks of these tests."""
+    config.addinivalue_line("markers", "nightly: for tests/run --nightly alone; see nightly.py")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The longest tests first: one that is begun last is waited for by one worker alone."""
+    if not NIGHTLY:
+        long = [item for item in items if item.get_closest_marker("nightly")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
     items.sort(key=lambda item: item.path.parent.name != "system" and item.path.stem != "test_demo")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests have counted or measured: ``record_property("figures", "12 kills: ...")``."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    figures = [
+        f"{report.nodeid}: {value}"
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for name, value in report.user_properties
+        if name == "figures"
+    ]
+    if figures:
+        terminalreporter.section("figures")
+        terminalreporter.write("".join(f"{line}\n" for line in figures))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from account_states import NOW, WALL
 
-from spotokend.service.rows import Clock
+from spotokend.service.clock import Clock
 
 
 class SetClock:

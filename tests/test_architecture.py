@@ -27,7 +27,7 @@ HOUSE = {
     "words": "errors paths token wire calls client async_client",
     "rules": """
         rules.secret rules.schedule rules.refusals rules.oauth
-        rules.account rules.transitions rules.doubt rules.lifecycle rules.renewal
+        rules.account rules.transitions rules.doubt rules.saving rules.lifecycle rules.renewal
         rules.gate rules.notice
         rules.config.values rules.config.readers rules.config.problems rules.config.keys
         rules.config.parse rules.config.diff
@@ -39,11 +39,14 @@ HOUSE = {
         adapters.store.base adapters.store.fences adapters.store.memory
         adapters.store.sqlite_schema adapters.store.sqlite_damage
         adapters.store.sqlite_file adapters.store.sqlite
-        adapters.lockfile adapters.listener adapters.peercred adapters.logs adapters.systemd
+        adapters.spill adapters.lockfile adapters.listener adapters.peercred adapters.logs
+        adapters.systemd
     """,
     "service": """
-        service.defects service.rows service.vault service.registry service.roster service.board service.refresh
-        service.keeper service.identity service.logins service.status service.connection service.handlers
+        service.defects service.clock service.packing service.traces service.rows service.recovery
+        service.vault service.registry service.roster service.board service.refresh service.keeper
+        service.identity service.logins service.status service.turns service.connection
+        service.handlers
         service.server service.daemon
     """,
     "sandbox": """
@@ -120,7 +123,7 @@ LIBRARIES = {
     "cryptography": "rules.sealing",
     "h11": "cli.callback cli.listener sandbox.conversation",
     "httpx": "adapters.endpoint cli.api",
-    "msgpack": "service.rows wire",
+    "msgpack": "service.packing wire",
     "rich": "cli.api cli.frame cli.live cli.status",
     "structlog": "adapters.logs",
 }

@@ -182,18 +182,22 @@ def test_every_state_is_explained(name: str):
 def test_every_notice_is_explained():
     """In docs/accounts.md: each kind that the source makes, and no other."""
     told = documents.rows(documents.section("docs/accounts.md", "What you are told"))
-    kinds = {documents.spans(row[0])[0] for row in told if len(row) == 3}
+    kinds = {name for row in told if len(row) == 3 for name in documents.spans(row[0])}
     assert kinds == set(notice_kinds())
 
 
 def notice_kinds() -> Iterator[str]:
-    """The kinds of notices: first in each tuple that rules/notice.py yields, and of each Notice."""
+    """The first of each tuple that rules/notice.py yields, of each Notice, and of what makes one."""
     for node in ast.walk(trees()["rules/notice.py"]):
         if isinstance(node, ast.Yield) and isinstance(node.value, ast.Tuple):
             yield ast.literal_eval(node.value.elts[0])
     for tree in trees().values():
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Notice":
+            function = getattr(node, "func", None)
+            if isinstance(node, ast.Call) and (
+                getattr(function, "id", "") == "Notice"
+                or getattr(function, "attr", "") == "_notice"
+            ):
                 kind = node.args[0]
                 if isinstance(kind, ast.Constant):
                     yield str(kind.value)

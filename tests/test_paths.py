@@ -90,3 +90,8 @@ def test_the_process_itself(monkeypatch):
     assert paths.runtime_dir() == "/now/XDG_RUNTIME_DIR/spotokend"
     assert paths.config_path() == "/now/XDG_CONFIG_HOME/spotokend/config.toml"
     assert paths.state_dir() == "/now/XDG_STATE_HOME/spotokend"
+
+
+def test_what_could_not_be_saved_lies_beside_the_socket():
+    """In a folder that no other socket's daemon has."""
+    assert paths.unsaved_dir("/run/a/b.sock") == "/run/a/b.sock.unsaved"

@@ -58,7 +58,10 @@ def test_missing(key):
 )
 def test_wrong_type(changes):
     """A value of a wrong type is refused, and not shown."""
-    with pytest.raises(ValueError, match="a value of a wrong type"):
+    with pytest.raises(
+        ValueError,
+        match=r"^a token that is no map, or a value of a wrong type in it, or an empty one$",
+    ):
         Token.from_wire(token_map(**changes))
 
 
@@ -111,3 +114,11 @@ def test_equality():
     assert hash(Token.from_wire(sent)) == hash(Token.from_wire(sent))
     assert Token.from_wire(sent) != Token.from_wire({**sent, "generation": 2})
     assert Token.from_wire(sent) != sent
+
+
+def test_tokens_that_differ_rarely_share_a_hash():
+    """A set of them is no list: each of the three that a hash is made of counts."""
+    sent = token_map()
+    others = [{"account": "other"}, {"generation": 2}, {"access_token": "access-of-another"}]
+    hashes = {hash(Token.from_wire({**sent, **changes})) for changes in ({}, *others)}
+    assert len(hashes) == 4

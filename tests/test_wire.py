@@ -193,6 +193,43 @@ class TestDecoder:
         assert fed(Decoder(**limits), [wire.pack(array)]) == [array]
 
 
+class TestReset:
+    """One decoder for many conversations."""
+
+    @given(st.lists(VALUES, max_size=4), st.binary(max_size=20), st.integers(0, 4))
+    def test_bytes_that_were_messages(self, messages, rest, taken):
+        """It tells how many of the bytes made whole messages, and forgets the others."""
+        packed = [wire.pack(message) for message in messages]
+        decoder = Decoder()
+        for _ in range(2):
+            fed = decoder.feed(b"".join(packed) + rest)
+            out = [next(fed) for _ in range(min(taken, len(messages)))]
+            assert out == messages[:taken]
+            assert decoder.reset() == len(b"".join(packed[:taken]))
+            assert not decoder.incomplete
+        assert list(decoder.feed(b"\x93\x01\x02\x03")) == [[1, 2, 3]]
+        assert decoder.reset() == 4
+        assert decoder.reset() == 0
+
+
+class TestHalf:
+    """Whether there is a whole message, without building one."""
+
+    @given(VALUES, st.binary(max_size=10))
+    def test_half(self, message, more):
+        """Each beginning is a half, the whole isn't, and what follows is no matter."""
+        data = wire.pack(message)
+        assert [wire.is_half(data[:size]) for size in range(1, len(data))] == [True] * (
+            len(data) - 1
+        )
+        assert not wire.is_half(data + more)
+
+    @pytest.mark.parametrize("data", [b"\xc1", b"\x92\x01\xc1", b"\x91" * 5000])
+    def test_what_never_becomes_one(self, data):
+        """That is for the decoder to refuse, now."""
+        assert not wire.is_half(data)
+
+
 class TestMalformedRequest:
     """The msgid of a request that broke: whom to answer."""
 

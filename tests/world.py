@@ -16,6 +16,7 @@ import anyio
 import httpx
 import trio
 from anyio.abc import TaskStatus
+from stubborn_spill import StubbornSpill
 from trio.testing import MockClock
 
 from spotokend import wire
@@ -29,13 +30,14 @@ from spotokend.rules.sealing import SealingKey
 from spotokend.rules.secret import Secret
 from spotokend.sandbox import Cut, Options, Provider, Request
 from spotokend.service.board import Board
+from spotokend.service.clock import Clock
 from spotokend.service.handlers import Handlers
 from spotokend.service.keeper import Keeper
 from spotokend.service.logins import Logins
 from spotokend.service.refresh import Refresh
 from spotokend.service.registry import Account, Registry
 from spotokend.service.roster import Roster
-from spotokend.service.rows import Clock, Rows
+from spotokend.service.rows import Rows
 from spotokend.service.status import Status
 from spotokend.service.vault import Vault
 
@@ -71,6 +73,7 @@ class World:
         *,
         store: Store,
         options: Options,
+        spill: StubbornSpill | None = None,
         u: float = 0.5,
         rand: Callable[[], float] | None = None,
         before: World | None = None,
@@ -87,6 +90,7 @@ class World:
             else before.provider
         )
         self.store = store
+        self.spill: StubbornSpill = spill or (StubbornSpill() if before is None else before.spill)
         self.u = u
         self.offset = EPOCH
         """What lies between civil and virtual time: change it to set the clock."""
@@ -110,6 +114,7 @@ class World:
                 self.clock,
                 random_bytes=lambda size: next(numbers).to_bytes(size, "big"),
             ),
+            self.spill,
         )
         self.board = Board(self.clock)
         self._endpoint = Endpoint(
@@ -122,7 +127,7 @@ class World:
             self.registry, self.vault, self._get_endpoint, new_id=self._text, log=self._log
         )
         self.keeper = Keeper(
-            self.registry, self.refresh, clocks_moved=self.clocks_moved.append, log=self._log
+            self.registry, self.refresh, clocks_moved=self._clocks_moved, log=self._log
         )
         self.roster = Roster(self.registry, self.vault, log=self._log)
         self.logins = Logins(
@@ -234,6 +239,11 @@ class World:
             self.notices.append(notice)
             self.board.tell(notice)
 
+    def _clocks_moved(self, jump: float) -> None:
+        self.clocks_moved.append(jump)
+        for account in self.registry.accounts.values():
+            self.board.prepare(account)
+
     def _log(self, event: str, *, level: str = "info", **fields: object) -> None:
         self.logged.append((event, {"level": level, **fields}))
 
@@ -278,6 +288,7 @@ async def running(
     )
     world.offset = offset
     given = dict.fromkeys(world.config.clients) | (secrets or {})
+    world.notices += await world.vault.recover()
     await world.roster.populate(given)
     async with anyio.create_task_group() as tasks:
         await tasks.start(world.keep)

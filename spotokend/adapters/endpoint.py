@@ -14,14 +14,17 @@ import math
 import os
 import socket
 import ssl
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlencode
 
 import anyio
 import httpx
+from anyio.lowlevel import cancel_shielded_checkpoint
 
 from spotokend import __version__
 from spotokend.rules.oauth import (
@@ -33,11 +36,15 @@ from spotokend.rules.oauth import (
     outside_text,
     read_answer,
 )
+from spotokend.rules.refusals import certificate
 from spotokend.rules.schedule import Boot, Timing, Wall
 from spotokend.rules.secret import Secret
 
 BODY_LIMIT = 1024 * 1024
 """Bytes of an answer; Spotify's have some 500."""
+_PIECES = 16
+# Of a body in one turn of the loop: half a millisecond. 64 KiB come in one read, and hold ten
+# thousand chunks of a byte, for which no client should wait.
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +132,7 @@ class Endpoint:
             headers={
                 "User-Agent": f"spotokend/{__version__}",
                 "Accept": "application/json",
-                # A compressed body could grow past the limit in one piece.
+                # Of a compressed answer that is cut, less can be read.
                 "Accept-Encoding": "identity",
                 "Connection": "close",
             },
@@ -153,7 +160,7 @@ class Endpoint:
         exchange = await self._exchange("GET", url, headers, None)
         if exchange.trouble is not None:
             return UnknownIdentity(exchange.trouble)
-        return _read_identity(exchange.status, bytes(exchange.body))
+        return _read_identity(exchange.status, _uncompressed(exchange.body))
 
     def _answer(self, exchange: _Exchange) -> Answer | NotSent:
         if exchange.trouble is not None and not exchange.sent:
@@ -161,7 +168,7 @@ class Endpoint:
         answer = read_answer(
             exchange.status or 0,
             exchange.headers,
-            bytes(exchange.body),
+            _uncompressed(exchange.body),
             timing=self._timing,
             now=self._wall(),
         )
@@ -178,11 +185,10 @@ class Endpoint:
         if self._unusable is not None:
             exchange.trouble = self._unusable
             return exchange
-        host = "the server"
         try:
             address = httpx.URL(url)
-            host = address.host
-            client = self._clients[_is_loopback(host)]
+            exchange.host = address.host
+            client = self._clients[_is_loopback(address.host)]
             request = client.build_request(
                 method,
                 address,
@@ -193,8 +199,10 @@ class Endpoint:
             await exchange.run(client, request)
         except Exception as error:  # noqa: BLE001 - httpx lets some through that are not its own
             if not exchange.complete:  # a connection that closes badly takes nothing back
-                exchange.sent = not (exchange.tunnelling or isinstance(error, _BEFORE_SENDING))
-                exchange.trouble = _trouble(error, host, self._timing)
+                exchange.sent = exchange.status is not None or not (
+                    exchange.tunnelling or isinstance(error, _BEFORE_SENDING)
+                )
+                exchange.trouble = _trouble(error, exchange, self._timing, self._wall())
         return exchange
 
 
@@ -218,6 +226,9 @@ class _Exchange:
         self._timing = timing
         self._boot = boot
         self._deadline = anyio.CancelScope()
+        self.host = "the server"
+        self.proxy: str | None = None
+        """What is spoken to in the server's place, up to the end of making a way to it."""
         self.sent_at = boot()
         self.sent = False
         """Something of the request may have left this host; once there is trouble."""
@@ -239,11 +250,16 @@ class _Exchange:
             response = await client.send(request, stream=True)
             try:
                 self.status, self.headers = response.status_code, dict(response.headers)
-                async for piece in response.aiter_bytes():
+                assert isinstance(response.stream, httpx.AsyncByteStream)
+                pieces = 0
+                async for piece in response.stream:
                     self.body += piece
                     if len(self.body) > BODY_LIMIT:
                         # Not raised here: on trio, httpx's generators have to be left from within.
                         self._deadline.cancel()
+                    pieces += 1
+                    if not pieces % _PIECES:
+                        await cancel_shielded_checkpoint()
                 self.complete = True
             finally:
                 await response.aclose()
@@ -257,7 +273,11 @@ class _Exchange:
 
         A transport that tells nothing is judged by its exceptions, and by all times together.
         """
-        if event == "http11.send_request_headers.started":
+        if event == "connection.connect_tcp.started" and info["host"] != self.host:
+            self.proxy = f"the proxy {info['host']}:{info['port']} of HTTPS_PROXY or ALL_PROXY"
+        elif event == "proxy.start_tls.started":
+            self.proxy = None
+        elif event == "http11.send_request_headers.started":
             self.tunnelling = info["request"].method == b"CONNECT"
             if self.tunnelling:
                 self._allow(self._timing.connect_timeout)
@@ -266,6 +286,9 @@ class _Exchange:
                 self._allow(self._timing.send_timeout + self._timing.answer_timeout)
         elif event == "http11.send_request_body.complete" and not self.tunnelling:
             self._allow(self._timing.answer_timeout)
+        elif event == "http11.receive_response_headers.complete" and not self.tunnelling:
+            # httpx may still object: to where a redirect leads, which it does not follow.
+            _, self.status, *_ = info["return_value"]
         elif event == "http11.receive_response_body.complete":
             # The last byte is there: from now on neither the deadline nor the caller's
             # cancellation may take away what it brought, while the connection is being closed.
@@ -274,6 +297,17 @@ class _Exchange:
 
     def _allow(self, seconds: float) -> None:
         self._deadline.deadline = anyio.current_time() + seconds
+
+
+def _uncompressed(body: bytearray) -> bytes:
+    """The body without gzip, which was not asked for; the headers may be wrong about that."""
+    if body.startswith(b"\x1f\x8b"):  # RFC 1952, 2.3.1
+        try:
+            # Of one that is cut what came may still hold all that counts.
+            return zlib.decompressobj(wbits=31).decompress(body, BODY_LIMIT)
+        except zlib.error:
+            pass  # a damaged one is no JSON either
+    return bytes(body)
 
 
 def _is_loopback(host: str) -> bool:
@@ -285,34 +319,41 @@ def _is_loopback(host: str) -> bool:
 
 # The first kind that fits counts.
 _TROUBLES: tuple[tuple[type[Exception], str], ...] = (
-    (httpx.ConnectError, "{host}, or its proxy, did not agree on an encrypted connection"),
-    (httpx.ConnectTimeout, "no connection to {host} within {timing.connect_timeout:g} s"),
-    (httpx.ProxyError, "the proxy gives no way to {host}: {said}"),
+    (httpx.ConnectError, "{peer} did not agree on an encrypted connection"),
+    (httpx.ConnectTimeout, "no connection to {peer} within {timing.connect_timeout:g} s"),
+    (httpx.ProxyError, "{peer} gives no way to {host}: {said}"),
     (httpx.InvalidURL, "the address of {host} can't be asked: check the URLs of the client"),
     (httpx.UnsupportedProtocol, "{host} is not asked: its address must begin with https://"),
     (httpx.WriteTimeout, "{host} did not take the request within {timing.send_timeout:g} s"),
     (httpx.ReadTimeout, "no whole answer from {host} within {timing.answer_timeout:g} s"),
-    (httpx.DecodingError, "the answer of {host} is compressed, and damaged"),
     (_TooLarge, "the answer of {host} is larger than {limit} bytes"),
-    (Exception, "the connection to {host} broke off before the whole answer was there"),
+    (Exception, "the connection to {peer} broke off before the whole answer was there"),
 )
 
 
-def _trouble(error: Exception, host: str, timing: Timing) -> str:
+def _trouble(error: Exception, exchange: _Exchange, timing: Timing, wall: Wall) -> str:
     """What went wrong, in words; none of them the exception's own, which may quote the request."""
+    peer = exchange.proxy or exchange.host
     for cause in _causes(error) if isinstance(error, httpx.ConnectError) else ():
         match cause:
             case ssl.SSLCertVerificationError():
-                return (
-                    f"the certificate of {host} is not trusted ({cause.verify_message}):"
-                    " if that authority is yours, name it in SSL_CERT_FILE"
+                return certificate(
+                    cause.verify_code,
+                    peer=peer,
+                    said=cause.verify_message,
+                    today=str(datetime.fromtimestamp(wall, UTC).date()),
                 )
             case socket.gaierror():
-                return f"the name {host} can't be resolved: is the network up?"
+                name = exchange.host if exchange.proxy is None else f"of {exchange.proxy}"
+                return f"the name {name} can't be resolved: is the network up?"
             case OSError(errno=int(number)) if not isinstance(cause, ssl.SSLError):
-                return f"no connection to {host}, or to its proxy: {os.strerror(number)}"
+                return f"no connection to {peer}: {os.strerror(number)}"
     return next(words for kind, words in _TROUBLES if isinstance(error, kind)).format(
-        host=host, timing=timing, limit=BODY_LIMIT, said=outside_text(str(error))
+        peer=peer,
+        host=exchange.host,
+        timing=timing,
+        limit=BODY_LIMIT,
+        said=outside_text(str(error)),
     )
 
 

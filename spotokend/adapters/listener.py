@@ -18,8 +18,8 @@ from spotokend.errors import Misconfigured, SpotokendError
 PATH_LIMIT = 107
 """Bytes of a socket's path: ``sun_path`` has 108, and one is the final zero (unix(7))."""
 
-BACKLOG = 1024
-"""Clients that wait to be accepted; a script may start hundreds at once."""
+BACKLOG = 4096
+"""Clients that wait to be accepted; more are told EAGAIN. A script may start hundreds at once."""
 
 _CURE = "set [daemon] socket or $SPOTOKEND_SOCK to another path"
 

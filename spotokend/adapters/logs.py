@@ -3,6 +3,9 @@
 Importing structlog costs as much as the whole start, so events are kept until :meth:`Log.open` has
 loaded it, and nothing is lost in between. No event has a place for a secret: fields are words,
 names, numbers; what is a ``Secret`` shows its placeholder.
+
+A flood of clients is no flood of lines: what repeats itself is told ten times a minute, and then
+counted.
 """
 
 from __future__ import annotations
@@ -11,11 +14,15 @@ import os
 import sys
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 LEVELS = ("debug", "info", "warning", "error")
 KEPT = 1000
 """Events that wait for structlog at most; the start has about ten."""
+REPEATS = 10
+"""Lines a minute of one event with the same account and words."""
+MINUTE = 60.0
 
 
 class Log:
@@ -28,6 +35,8 @@ class Log:
         self._json = style == "json" or (style == "auto" and not self._terminal)
         self._kept: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._logger: Any = None
+        self._told: dict[tuple[str, ...], int] = {}  # how often, within this minute
+        self._minute_ends = 0.0
         self.set_level(level)
 
     def set_level(self, level: str) -> None:
@@ -38,6 +47,22 @@ class Log:
         """One event. ``fields`` that are None are left out."""
         if self._stream is None or LEVELS.index(level) < self._least:
             return
+        if time.monotonic() >= self._minute_ends:
+            self._tell_repeats()
+        what = event, level, str(fields.get("account") or ""), str(fields.get("words") or "")
+        times = self._told[what] = self._told.get(what, 0) + 1
+        if times <= REPEATS:
+            self._keep(event, level, fields)
+
+    def _tell_repeats(self) -> None:
+        told, self._told = self._told, {}
+        self._minute_ends = time.monotonic() + MINUTE
+        for (event, level, account, words), times in told.items():
+            if times > REPEATS:
+                repeated = {"of": event, "times": times - REPEATS, "words": words or None}
+                self._keep("repeated", level, repeated | {"account": account or None})
+
+    def _keep(self, event: str, level: str, fields: Mapping[str, object]) -> None:
         record = {key: value for key, value in fields.items() if value is not None}
         record |= {"event": event, "level": level, "timestamp": _timestamp()}
         # In this order: another thread may be just opening it.
@@ -65,6 +90,7 @@ class Log:
 
     def close(self) -> None:
         """Write what is left: the program ends."""
+        self._tell_repeats()
         if self._logger is None and self._kept:
             self.open()
 

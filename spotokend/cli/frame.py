@@ -134,7 +134,7 @@ def _accounts(scene: Scene, now: float, console: Console, room: int) -> list[Tex
     if hidden:
         lines.append(Text(f"  and {hidden} more", "dim"))
     if scene.account is not None:
-        told = [Text(line) for row in rows for line in facts(row, now)]
+        told = [Text(line) for row in rows for line in facts(row, scene.clients, now)]
     else:
         status = {"daemon": scene.daemon, "clients": scene.clients, "accounts": rows}
         told = [Text(line, _trouble_style(line)) for line in troubles(status, now)]

@@ -42,6 +42,8 @@ _AFTER_STORE = (  # its name: the lock, half a repair, what was put aside, and S
     r"(\.lock|(\.salvaged|\.salvaging(-copy)?|\.(schema-\d+|damaged)-\d{8}T\d{6}Z(-\d+)?)?"
     r"(-wal|-shm|-journal)?)"
 )
+_SPILL = re.compile(r".+\.(draft|spill(\.[a-z-]+-\d{8}T\d{6}Z(-\d+)?)?)")
+_REMINDER = re.compile(r".+\.reminded")
 _REMOVABLE = {"regular file": (stat.S_IFREG, stat.S_IFLNK), "socket": (stat.S_IFSOCK,)}
 
 
@@ -183,6 +185,7 @@ class _Search:
         ]
         for folder in (runtime, os.path.dirname(usual)):
             self._folders[folder] = True
+        self._names.append((paths.runtime_dir(world.environ), _REMINDER))
         self._store(store)
         self._key(os.path.join(state, "key"))
         config = self._config(_absolute(world, paths.config_path(world.environ)))
@@ -231,7 +234,9 @@ class _Search:
 
     def _socket(self, path: str) -> None:
         self._at_home(path)  # elsewhere too: it is enough that it is a socket, and dead
-        self._names.append(_exactly(path))
+        unsaved = paths.unsaved_dir(path)
+        self._names += [_exactly(path), (unsaved, _SPILL)]
+        self._folders[unsaved] = True
         self._found.sockets.add(path)
 
     def _config(self, path: str) -> Config | None:
@@ -310,7 +315,7 @@ class _Search:
             found.folders.append(folder)
         elif self._folders[folder]:
             for path in guests:
-                if path not in found.unread:
+                if path not in found.unread and path not in self._folders:
                     found.left.setdefault(path, "spotokend doesn't use it")
 
 

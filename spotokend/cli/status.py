@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         terminal.show(json.dumps(status))
     elif arguments.account:
-        for line in story(status["accounts"][0], time.time()):
+        for line in story(status["accounts"][0], status["clients"], time.time()):
             terminal.show(line)
     else:
         _overview(status, time.time())

@@ -58,11 +58,12 @@ def due(at: float | None, now: float) -> str:
 
 
 def login_end(account: Mapping[str, Any], clients: Mapping[str, Any], now: float) -> str:
-    """When the login ends: ``in 30 days``, ``ended``, ``unknown``."""
+    """When the login ends: ``in 30 days``, ``ended``, ``never``, ``unknown``."""
     at = account["grant_expires_at"]
     if at is None:
-        flow = clients.get(account["client"], {}).get("flow")
-        return "–" if flow == "client_credentials" else "unknown"
+        if not _has_login(account, clients):
+            return "–"
+        return "unknown" if account["authorized_at"] is None else "never"
     return f"in {in_words(at - now)}" if at > now else "ended"
 
 
@@ -121,9 +122,9 @@ def troubles(status: Mapping[str, Any], now: float) -> list[str]:
     return lines
 
 
-def story(account: Mapping[str, Any], now: float) -> list[str]:
+def story(account: Mapping[str, Any], clients: Mapping[str, Any], now: float) -> list[str]:
     """Everything about one account, in lines."""
-    lines = [clean(account["account"]), *facts(account, now)]
+    lines = [clean(account["account"]), *facts(account, clients, now)]
     if account["outcomes"]:
         lines.append("  last outcomes")
     return lines + [
@@ -132,7 +133,7 @@ def story(account: Mapping[str, Any], now: float) -> list[str]:
     ]
 
 
-def facts(account: Mapping[str, Any], now: float) -> list[str]:
+def facts(account: Mapping[str, Any], clients: Mapping[str, Any], now: float) -> list[str]:
     """What is known of one account, without its past."""
     name = account["display_name"] or account["user"]
     known = [
@@ -146,7 +147,7 @@ def facts(account: Mapping[str, Any], now: float) -> list[str]:
         ("token", _moment(account["expires_at"], now, "ends", "ended")),
         ("refresh", _moment(account["due_at"], now, "due", "due since")),
         ("because", account["why"]),
-        ("login", _moment(account["grant_expires_at"], now, "ends", "ended")),
+        ("login", _login(account, clients, now)),
         ("on disk", None if account["durable"] else "not yet; see the reason"),
     ]
     return [f"  {label:<13} {clean(value)}" for label, value in known if value]
@@ -155,6 +156,20 @@ def facts(account: Mapping[str, Any], now: float) -> list[str]:
 def outcome_words(outcome: Mapping[str, Any]) -> str:
     """How one attempt at a refresh ended."""
     return clean(f"{outcome['outcome']}: {outcome['words']}")
+
+
+def _login(account: Mapping[str, Any], clients: Mapping[str, Any], now: float) -> str | None:
+    at = account["grant_expires_at"]
+    if at is None and _has_login(account, clients):
+        if account["authorized_at"] is None:
+            return "nobody knows when it ends: it was not made here"
+        return f"made {terminal.civil(account['authorized_at'])}, never ends"
+    return _moment(at, now, "ends", "ended")
+
+
+def _has_login(account: Mapping[str, Any], clients: Mapping[str, Any]) -> bool:
+    flow = clients.get(account["client"], {}).get("flow")
+    return flow != "client_credentials" and account["state"] not in {"needs_login", "sealed"}
 
 
 def _since(at: float | None, now: float) -> str:

@@ -39,6 +39,8 @@ class Policy:
     proactive: bool = True
     needs_grant: bool = True
     """False with client credentials: the client's own secret is all that a token takes."""
+    grant_life: float = schedule.GRANT_LIFE
+    """Seconds from the user's consent to the end of the login; infinite where it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,8 @@ class Grant:
     """When the user consented; None for a grant that came from elsewhere."""
     rotation_seen: bool = False
     """This server has replaced a refresh token of ours before."""
+    stage: int | None = None
+    """Of :data:`~spotokend.rules.schedule.GRANT_STAGES`, where it was when last renewed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +185,8 @@ class Unsaved(Holding):
     """Attempts in a row without an access token, if this one brought a refresh token alone."""
     since: Wall | None = None
     """Since when they are."""
+    spilled: bool = False
+    """A sealed copy lies beside the socket: the program may end, the next start takes it up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -347,6 +353,8 @@ class SaveFailed(Outcome):
     """The store did not take it."""
 
     reason: str
+    spilled: bool = False
+    """A sealed copy of it was written beside the socket, and read back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,12 +99,16 @@ def probe_after_refusal(
     repetition decides whether the previous refresh token gets its chance.
     """
     if incident:
-        if probes >= len(PROBES):
-            return None
-        return Boot(now + PROBES[probes] - (PROBES[probes - 1] if probes else 0.0))
+        return _probe_in_incident(probes, now)
     if probes == 0 and previous_first(policy, grant) is not None:
         return Boot(now + PROBES[0])
     return None
+
+
+def _probe_in_incident(probes: int, now: Boot) -> Boot | None:
+    if probes >= len(PROBES):
+        return None
+    return Boot(now + PROBES[probes] - (PROBES[probes - 1] if probes else 0.0))
 
 
 def refused(
@@ -112,21 +116,28 @@ def refused(
 ) -> Quarantined:
     """The state after ``invalid_grant`` (design, "Refused")."""
     before = state.quarantine
-    incident = event.incident or (before is not None and before.incident)
     probes = 0 if before is None else before.probes + 1
-    grant = state.grant
-    probe_at = probe_after_refusal(policy, grant, incident=incident, probes=probes, now=now)
-    older = previous_first(policy, grant)
+    grant, reason = state.grant, event.reason
+    incident = event.incident or (before is not None and before.incident)
+    over = _is_over(policy, grant, wall)
+    if over:
+        # No mistake of the provider's, however many others it refuses at the same time.
+        reason = f"the login's {policy.grant_life / schedule.DAY:.3g} days are over: {reason}"
+        incident, probe_at, older = False, None, None
+    else:
+        if state.attempt.tries > 1:
+            reason += " (an earlier answer was lost; it may have carried the successor)"
+        probe_at = probe_after_refusal(policy, grant, incident=incident, probes=probes, now=now)
+        older = previous_first(policy, grant)
     if older is not None and probes == 1 and not incident:
         # Refused twice, half an hour apart, and never worked: perhaps its answer was a mistake.
         grant, probe_at = older, now
-    doubt = " (an earlier answer was lost; it may have carried the successor)"
     return Quarantined(
         version=state.version,
         generation=state.generation,
         grant=grant,
         access=state.access,
-        reason=event.reason + (doubt if state.attempt.tries > 1 else ""),
+        reason=reason,
         since=wall if before is None else before.since,
         incident=incident,
         probe_at=probe_at,
@@ -134,7 +145,12 @@ def refused(
     )
 
 
-def turn_passed(state: Quarantined, policy: Policy, now: Boot) -> Quarantined:
+def _is_over(policy: Policy, grant: Grant | None, wall: Wall) -> bool:
+    end = None if grant is None else schedule.grant_end(grant.authorized_at, policy.grant_life)
+    return end is not None and end <= wall
+
+
+def turn_passed(state: Quarantined, now: Boot) -> Quarantined:
     """``state`` after another account of the endpoint has probed in its place."""
     if state.probe_at is None:
         return state
@@ -142,7 +158,7 @@ def turn_passed(state: Quarantined, policy: Policy, now: Boot) -> Quarantined:
         # Its repetition concerns itself alone: it comes a little later.
         return replace(state, probe_at=Boot(now + TURN))
     probes = state.probes + 1
-    probe_at = probe_after_refusal(policy, state.grant, incident=True, probes=probes, now=now)
+    probe_at = _probe_in_incident(probes, now)
     return replace(
         state, probes=probes, probe_at=None if probe_at is None else Boot(probe_at - _AHEAD)
     )

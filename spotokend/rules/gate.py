@@ -1,8 +1,10 @@
 """One client's gate: all its accounts share one quota, and so one back-off (spotify.md).
 
-Open, up to ``in_flight`` refreshes run at once. A transient failure closes it for a back-off that
-grows; then **one** account probes, and the rest follow its outcome. A client that the server does
-not know is blocked until the configuration changes.
+Open, up to ``in_flight`` refreshes run at once; but few as long as nothing shows that the server is
+there, and one more for each answer (as RFC 5681, 3.1 and 4.1, has a sender begin): when all wake up
+on a train, not all of them find out. A transient failure closes it for a back-off that grows; then
+**one** account probes, and the rest follow its outcome. A client that the server does not know is
+blocked until the configuration changes.
 
 Pure: each function returns a new :class:`Gate`. The moment it opens is stored in it and is what the
 keeper sleeps for: the sleep taken is the back-off computed.
@@ -11,12 +13,19 @@ keeper sleeps for: the sleep taken is the back-off computed.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from . import schedule
 from .schedule import NEVER, Boot, Timing
 
 LONG_AGO = Boot(-math.inf)
+
+CAUTIOUS = 3
+"""At once, while nothing is known of the server."""
+QUIET = 60.0
+"""Seconds without an answer after which nothing is known of it any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +43,9 @@ class Gate:
     probe: str | None = None
     """The account whose attempt decides for all."""
     in_flight: int = 0
+    answers: int = 0
+    """Since it last failed: each lets one more go at once."""
+    answered_at: Boot = LONG_AGO
     reason: str | None = None
     """Why it is closed or blocked."""
     hint: str | None = None
@@ -52,13 +64,16 @@ def may_start(gate: Gate, now: Boot, timing: Timing, *, urgent: bool = False) ->
     """Whether one more refresh may start now.
 
     An urgent one (inside a known grace, in which a retry still saves the grant) passes a gate that
-    only our own back-off closed.
+    only our own back-off closed, and our caution.
     """
     if gate.blocked or gate.in_flight >= timing.in_flight or now < gate.asked_until:
         return False
-    if gate.failures == 0 or urgent:
+    if urgent:
         return True
-    return gate.probe is None and now >= gate.opens_at
+    if gate.failures:
+        return gate.probe is None and now >= gate.opens_at
+    answers = gate.answers if now < gate.answered_at + QUIET else 0
+    return gate.in_flight < CAUTIOUS + answers
 
 
 def next_chance(gate: Gate, now: Boot) -> Boot:
@@ -86,22 +101,20 @@ def ended(gate: Gate, account: str) -> Gate:
     return replace(gate, in_flight=gate.in_flight - 1, probe=probe)
 
 
-def answered(gate: Gate) -> Gate:
+def answered(gate: Gate, now: Boot) -> Gate:
     """The server serves this client: also with ``invalid_grant``, which concerns one account.
 
     What it asked for by ``Retry-After`` stands: this may be an answer to a request that was sent
     before.
     """
+    before = gate.answers if now < gate.answered_at + QUIET else 0
     return replace(
-        gate,
-        failures=0,
-        opens_at=LONG_AGO,
-        hurried=False,
-        probe=None,
-        reason=None,
-        hint=None,
-        blocked=False,
+        _opened(gate), reason=None, hint=None, blocked=False, answers=before + 1, answered_at=now
     )
+
+
+def _opened(gate: Gate) -> Gate:
+    return replace(gate, failures=0, opens_at=LONG_AGO, hurried=False, probe=None)
 
 
 def failed(
@@ -134,6 +147,7 @@ def failed(
         opens_at=Boot(begin + schedule.backoff(failures, u, waiting=waiting, timing=timing)),
         asked_until=asked_until,
         hurried=waiting,
+        answers=0,
         reason=failure.reason,
     )
 
@@ -152,7 +166,7 @@ def hurry(gate: Gate, *, now: Boot, u: float, timing: Timing) -> Gate:
 
 def block(gate: Gate, reason: str, hint: str) -> Gate:
     """The server refused the client itself: nothing more goes out. It is there, at least."""
-    return replace(answered(gate), blocked=True, reason=reason, hint=hint)
+    return replace(_opened(gate), blocked=True, reason=reason, hint=hint)
 
 
 def unblock(gate: Gate) -> Gate:
@@ -160,8 +174,32 @@ def unblock(gate: Gate) -> Gate:
     return replace(gate, blocked=False, reason=None, hint=None) if gate.blocked else gate
 
 
+def resumed(gate: Gate, told: Gate, *, now: Boot, timing: Timing) -> Gate:
+    """The gate at a start, once more closed by what an account's row tells of it.
+
+    A crash loop, or a restart in an outage, goes on with the back-off and with the one probe; and
+    what one account heard by ``Retry-After`` holds for the others. What is further ahead than any
+    pause there is was told by a civil clock that was wrong, then or now.
+    """
+    if told.asked_until <= now + timing.retry_after_cap:
+        gate = replace(gate, asked_until=max(gate.asked_until, told.asked_until))
+    longest = timing.backoff_cap
+    if not told.failures or told.opens_at + longest < now:
+        return gate  # it was open, or would have opened so long ago that this is no going on
+    opens_at = min(told.opens_at, Boot(max(now, gate.asked_until) + longest))
+    return replace(
+        gate,
+        failures=max(gate.failures, told.failures),
+        opens_at=max(gate.opens_at, opens_at),
+        hurried=gate.hurried or told.hurried,
+        reason=told.reason if opens_at > gate.opens_at else gate.reason,
+    )
+
+
 INCIDENT_WINDOW = 600.0
 """Seconds: of the accounts tried within them, so many refused at once are no coincidence."""
+_MOST_TRIED = 1000
+# More are no better ground, and would have to be gone through with each answer.
 YOUNG_GRANT = 150 * schedule.DAY
 """A grant younger than this has no business to be over: Spotify's live 180 days."""
 
@@ -178,6 +216,8 @@ class Refusals:
     """(when, account, refused), the last INCIDENT_WINDOW of them, one an account."""
     trouble_at: Boot = LONG_AGO
     """The last lost answer or 5xx."""
+    probed_at: Boot = LONG_AGO
+    """When one of the refused was last tried again, for all of them."""
 
 
 def note(refusals: Refusals, *, account: str, refused: bool, trouble: bool, now: Boot) -> Refusals:
@@ -188,8 +228,19 @@ def note(refusals: Refusals, *, account: str, refused: bool, trouble: bool, now:
         if entry[0] > now - INCIDENT_WINDOW and entry[1] != account
     )
     if trouble:
-        return Refusals(tried=kept, trouble_at=now)
-    return replace(refusals, tried=(*kept, (now, account, refused))[-1000:])
+        return replace(refusals, tried=kept, trouble_at=now)
+    return replace(refusals, tried=(*kept, (now, account, refused))[-_MOST_TRIED:])
+
+
+def together(parts: Iterable[Refusals]) -> Refusals:
+    """What several rows tell of one endpoint, at a start."""
+    parts = list(parts)
+    tried = sorted(chain.from_iterable(part.tried for part in parts))
+    return Refusals(
+        tried=tuple(tried[-_MOST_TRIED:]),
+        trouble_at=max((part.trouble_at for part in parts), default=LONG_AGO),
+        probed_at=max((part.probed_at for part in parts), default=LONG_AGO),
+    )
 
 
 def incident(refusals: Refusals, *, now: Boot, grant_age: float | None) -> bool:

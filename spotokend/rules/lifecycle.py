@@ -23,9 +23,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import schedule
+from . import saving, schedule
 from .account import (
-    Access,
     Answered,
     Blocked,
     ChangedElsewhere,
@@ -69,7 +68,6 @@ from .transitions import TRANSITIONS, due_at
 
 CLOCKS_SPREAD = 5.0
 """What is overdue after a suspend or a jump is spread over so many seconds."""
-NO_ACCESS_TOKEN = "the provider renewed the login and sent no access token with it"  # noqa: S105 - words
 
 
 def advance(
@@ -139,7 +137,7 @@ def _logged_in(state: State, event: LoggedIn, at: _Moment) -> State:
         generation=max(state.generation, event.access.generation),
         grant=event.grant,
         access=event.access,
-        due_at=_due(event.access, at),
+        due_at=saving.next_due(event.access, at.policy, at.u),
     )
 
 
@@ -156,7 +154,8 @@ def _reconfigured(state: Blocked | Fresh, _event: Reconfigured, at: _Moment) -> 
     if isinstance(state, Fresh):
         if state.access is None or at.policy.proactive == (state.due_at < NEVER):
             return state
-        return replace(state, due_at=_due(state.access, at))  # another schedule
+        # Another schedule.
+        return replace(state, due_at=saving.next_due(state.access, at.policy, at.u))
     if state.grant is None and at.policy.needs_grant:
         return state  # its envelope could not be opened: no configuration mends that
     return _released(state, at)
@@ -245,50 +244,15 @@ def _client_refused(state: Holding, event: ClientRefused, at: _Moment) -> State:
 
 
 def _answered(state: Refreshing, event: Answered, at: _Moment) -> State:
-    access = event.access
-    if access is None:
-        # A server that always answers so must not be asked again and again without a pause.
-        fruitless = state.failures + 1
-        pause = schedule.backoff(fruitless, at.u, waiting=False, timing=at.policy.timing)
-        return Unsaved(
-            **_kept(state) | {"grant": event.grant},
-            attempt=state.attempt,
-            due_at=Boot(at.now + pause),
-            retry_at=at.now,
-            fruitless=fruitless,
-            since=_since(state, at),
-        )
-    return Unsaved(
-        version=state.version,
-        generation=max(state.generation, access.generation),
-        grant=event.grant,
-        access=access,
-        attempt=state.attempt,
-        due_at=_due(access, at),
-        retry_at=at.now,
-    )
+    return saving.answered(state, event, policy=at.policy, now=at.now, wall=at.wall, u=at.u)
 
 
 def _saved(state: Unsaved, event: Saved, at: _Moment) -> State:
-    kept = replace(state, version=max(state.version, event.version))
-    if state.fruitless:
-        return Waiting(
-            **_kept(kept),
-            retry_at=state.due_at,
-            failures=state.fruitless,
-            reason=NO_ACCESS_TOKEN,
-            since=state.since,
-        )
-    if state.access is None:  # reported as refused meanwhile
-        return Waiting(**_kept(kept), retry_at=at.now)
-    return Fresh(**_kept(kept), due_at=state.due_at)
+    return saving.saved(state, event, at.now)
 
 
 def _save_failed(state: Unsaved, event: SaveFailed, at: _Moment) -> State:
-    pause = min(5.0, 0.1 * 2.0 ** min(state.failures, 10))
-    return replace(
-        state, failures=state.failures + 1, retry_at=Boot(at.now + pause), reason=event.reason
-    )
+    return saving.save_failed(state, event, at.now)
 
 
 def _token_rejected(state: Holding, event: TokenRejected, at: _Moment) -> State:
@@ -303,6 +267,8 @@ def _token_rejected(state: Holding, event: TokenRejected, at: _Moment) -> State:
     if isinstance(state, Waiting):
         # Also in doubt: there is no living token left that another try could kill.
         return replace(state, access=None, retry_at=min(state.retry_at, at.now))
+    if isinstance(state, Unsaved):
+        return saving.token_rejected(state)
     return replace(state, access=None)
 
 
@@ -317,7 +283,7 @@ def _endpoint_back(state: Waiting | Quarantined, _event: EndpointBack, at: _Mome
 
 
 def _probe_taken(state: Quarantined, _event: ProbeTaken, at: _Moment) -> State:
-    return turn_passed(state, at.policy, at.now)
+    return turn_passed(state, at.now)
 
 
 def _clocks_moved(state: State, _event: ClocksMoved, at: _Moment) -> State:
@@ -332,12 +298,6 @@ def _clocks_moved(state: State, _event: ClocksMoved, at: _Moment) -> State:
         case Quarantined():
             return replace(state, probe_at=spread)
     return state  # inside a grace each second counts
-
-
-def _due(access: Access, at: _Moment) -> Boot:
-    if not at.policy.proactive:
-        return NEVER
-    return Boot(access.issued_at + schedule.due_after(access.life, at.u, at.policy.timing))
 
 
 def _opening(opens_at: Boot, at: _Moment) -> Boot:

@@ -31,6 +31,9 @@ from .gate import Gate, closed_until
 from .schedule import NEVER, Boot, Wall
 from .transitions import due_at, usable
 
+PRESSING = 7
+"""Days before its end from which on a login that ends is a warning."""
+
 
 class Health(StrEnum):
     """How an account, or the whole program, is."""
@@ -149,8 +152,22 @@ def reason(state: State) -> str | None:
         case Waiting() | Refreshing() if state.failures:
             return state.reason
         case Unsaved() if state.failures:
-            return f"the new token is not on disk yet: {state.reason}"
+            kept = "; a sealed copy lies beside the socket" if state.spilled else ""
+            return f"the new token is not on disk yet: {state.reason}{kept}"
     return None
+
+
+def ending(state: State, policy: Policy, now: Wall) -> str | None:
+    """That the login itself ends before long; None while it does not, or nobody knows."""
+    authorized_at = None
+    if isinstance(state, Holding) and state.grant is not None:
+        authorized_at = state.grant.authorized_at
+    end = schedule.grant_end(authorized_at, policy.grant_life)
+    if end is None or schedule.grant_stage(end - now) is None:
+        return None
+    if end <= now:
+        return "the login has reached its end; it is tried, and will be refused before long"
+    return f"the login ends in {in_words(end - now)}"
 
 
 def hint(account: str, state: State) -> str | None:
@@ -278,6 +295,10 @@ def _of_state(change: Change) -> Iterator[tuple[str, Level, str, str | None]]:
     if isinstance(after, Quarantined) and after.incident and not (known and known.incident):
         words = "the provider refuses logins that should be good; they are kept and tried again"
         yield "incident", Level.WARNING, words, None
+    stage, ends = _stage_reached(before, after), ending(after, change.policy, change.wall)
+    if stage is not None and ends is not None:
+        level = Level.WARNING if stage <= PRESSING else Level.INFO
+        yield "grant_expiring", level, ends, login_command(change.account)
     unsaved_before = isinstance(before, Unsaved) and before.failures
     if isinstance(after, Unsaved) and after.failures and not unsaved_before:
         yield "not_durable", Level.ERROR, str(reason(after)), cure
@@ -296,6 +317,18 @@ def _of_health(change: Change) -> Iterator[tuple[str, Level, str, str | None]]:
     if isinstance(after, Holding) and after.access and after.generation > before.generation:
         life = in_words(after.access.expires_at - change.now)
         yield "token", Level.DEBUG, f"a new token, good for {life}", None
+
+
+def _stage_reached(before: State, after: State) -> int | None:
+    """The stage of its end that the login has reached with this answer; None if it told that before.
+
+    The stage is stored with the answer, so that no restart repeats it.
+    """
+    if not (isinstance(before, Refreshing) and isinstance(after, Unsaved)):
+        return None
+    was = None if before.grant is None else before.grant.stage
+    reached = None if after.grant is None else after.grant.stage
+    return reached if reached is not None and (was is None or reached < was) else None
 
 
 def _quarantine(before: State) -> Quarantined | None:

@@ -277,7 +277,7 @@ def read_answer(
     fields = json_object(body)
     if 200 <= status < 300 and (issued := _issued(fields, timing)):
         return issued
-    wait = _retry_after(headers.get("retry-after", ""), timing, now)
+    wait = _retry_after(headers, timing, now)
     error = fields.get("error")
     # Some servers send errors with 200; what 429 and 5xx say weighs more than their bodies: a
     # server that is down has called good grants invalid (metabrainz/listenbrainz-server#1921).
@@ -323,11 +323,8 @@ def _token(fields: Mapping[str, object], name: str) -> Secret | None:
     value = fields.get(name)
     if not isinstance(value, str) or not value:
         return None
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # bytes that weren't UTF-8: no token, but a damaged one
-        return None
-    return Secret(value)
+    # A lone surrogate stands for bytes that weren't UTF-8: no token, but a damaged one.
+    return None if re.search(r"[\ud800-\udfff]", value) else Secret(value)
 
 
 def _refused(status: int, error: str, description: str | None, wait: float | None) -> Answer:
@@ -366,17 +363,23 @@ def _whole_number(digits: str) -> float:
     return int(digits) if len(digits) < 20 else float(digits)
 
 
-def _retry_after(value: str, timing: Timing, now: Wall) -> float | None:
-    """Seconds, or a date (RFC 9110, 10.2.3)."""
-    if re.fullmatch(r"\d+(\.\d+)?", value.strip(), re.ASCII):
-        return clamp_retry_after(float(value), timing)
+def _retry_after(headers: Mapping[str, str], timing: Timing, now: Wall) -> float | None:
+    """Seconds, or a date (RFC 9110, 10.2.3); of several, as when a proxy adds its own, the longest."""
+    waits = [wait.strip() for wait in headers.get("retry-after", "").split(",")]
+    if all(re.fullmatch(r"\d+(\.\d+)?", wait, re.ASCII) for wait in waits):
+        return clamp_retry_after(max(map(float, waits)), timing)
+    until, sent = (_date(headers.get(name, "")) for name in ("retry-after", "date"))
+    # The server's two dates, where it sends both: this host's clock may be years away.
+    return None if until is None else clamp_retry_after(until - (sent or now), timing)
+
+
+def _date(value: str) -> float | None:
+    """Unix time of an HTTP date; one of its forms names no zone, all are UTC (RFC 9110, 5.6.7)."""
     try:
         date = parsedate_to_datetime(value)
-        # RFC 9110, 5.6.7: one form of a date names no zone; all are UTC.
-        seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError):
         return None
-    return clamp_retry_after(seconds, timing)
 
 
 def _description(fields: Mapping[str, object]) -> str | None:

@@ -3,6 +3,8 @@
 What class an error has is decided by its status and its ``error`` alone. The description picks
 nothing but the words for people: servers change it without telling. Sections are those of RFC 6749
 unless another is named; ``owner/repo#N`` is an issue on GitHub.
+
+At the end stands what keeps us from asking at all: certificates that prove nothing.
 """
 
 from __future__ import annotations
@@ -257,3 +259,29 @@ STATUSES = (
 def by_status(status: int) -> Status:
     """The row that holds the status."""
     return next((row for row in STATUSES if status in row.statuses), STATUSES[-1])
+
+
+_ANOTHER_NAME = (
+    "the certificate that is shown for {peer} is another's: sign in to this network, if it wants"
+    " that, or correct the URLs of the client"
+)
+_UNKNOWN_AUTHORITY = (
+    "the certificate of {peer} is not trusted ({said}): sign in to this network, if it wants that;"
+    " if that authority is yours, name it in SSL_CERT_FILE and start the daemon anew"
+)
+CERTIFICATES = {
+    9: "the certificate of {peer} is not valid yet: is this host's clock right? It says {today}",
+    10: "the certificate of {peer} has expired, if this host's clock is right, which says {today}",
+    62: _ANOTHER_NAME,
+    64: _ANOTHER_NAME,
+}
+"""By OpenSSL's number of what is wrong (x509_vfy.h); 62 is of names, 64 of addresses.
+
+All other numbers are about who has signed it.
+"""
+
+
+def certificate(number: int, *, peer: str, said: str, today: str) -> str:
+    """Why the certificate of ``peer`` is not believed, and the cure; ``said`` by OpenSSL."""
+    words = CERTIFICATES.get(number, _UNKNOWN_AUTHORITY)
+    return words.format(peer=peer, said=said, today=today)

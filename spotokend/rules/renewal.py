@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from . import schedule
 from .account import Access, Grant
 from .oauth import Issued
 from .schedule import Boot, Wall
@@ -31,6 +32,12 @@ def renewed(grant: Grant, issued: Issued) -> Grant:
         scopes=scopes,
         rotation_seen=True,
     )
+
+
+def staged(grant: Grant, *, now: Wall, grant_life: float) -> Grant:
+    """The grant with the stage of its end that is reached by now: it is stored, and so told once."""
+    end = schedule.grant_end(grant.authorized_at, grant_life)
+    return replace(grant, stage=None if end is None else schedule.grant_stage(end - now))
 
 
 def first(issued: Issued, *, asked: tuple[str, ...], authorized_at: Wall) -> Grant | None:

@@ -164,6 +164,18 @@ GRANT_LIFE = 180 * DAY
 """Spotify: six months from the user's consent, whatever is refreshed (blog 2026-06-18)."""
 
 
+GRANT_STAGES = (30, 14, 7, 3, 1)
+"""Days before the end of a login at which that is told."""
+
+
+def grant_stage(left: float) -> int | None:
+    """The nearest of :data:`GRANT_STAGES` that was reached with ``left`` seconds to go, if one was.
+
+    The nearest alone: what was passed while the program was off is not told any more.
+    """
+    return min((days for days in GRANT_STAGES if left <= days * DAY), default=None)
+
+
 def grant_end(authorized_at: Wall | None, grant_life: float) -> Wall | None:
     """When the login itself dies; None where that isn't known or doesn't happen."""
     if authorized_at is None or math.isinf(grant_life):

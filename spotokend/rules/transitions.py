@@ -64,7 +64,8 @@ def _to(*states: type[State]) -> frozenset[type[State]]:
 TRANSITIONS: dict[type[State], dict[type[Event], frozenset[type[State]]]] = {
     Sealed: _ALWAYS
     | {
-        Unsealed: _STORED,
+        # Unsaved: an answer that lay beside the socket, and that the store still does not take.
+        Unsealed: _STORED | {Unsaved},
         ClocksMoved: _to(Sealed),
     },
     NeedsLogin: _ALWAYS
@@ -163,3 +164,9 @@ def usable(state: State, now: Boot, min_ttl: float = 0.0) -> Access | None:
         if remaining > 0 and remaining >= min_ttl:
             return state.access
     return None
+
+
+def later(state: State, generation: int) -> bool:
+    """Whether there is an access token of a later generation than that one."""
+    access = state.access if isinstance(state, Holding) else None
+    return access is not None and access.generation > generation

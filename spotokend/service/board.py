@@ -14,8 +14,8 @@ from spotokend.rules.account import Access, Grant, Holding, State, Unsaved
 from spotokend.rules.notice import Notice
 from spotokend.rules.schedule import Boot
 
+from .clock import Clock
 from .registry import Account
-from .rows import Clock
 
 
 class Mailbox(Protocol):

@@ -28,6 +28,7 @@ from spotokend.adapters.keys.file import load_or_create_key
 from spotokend.adapters.listener import bind, remove
 from spotokend.adapters.lockfile import AlreadyRunning, StateLock
 from spotokend.adapters.logs import Log
+from spotokend.adapters.spill import SpillFolder
 from spotokend.adapters.store.base import StoreError
 from spotokend.adapters.store.sqlite import SqliteStore
 from spotokend.errors import Misconfigured, SpotokendError, Unavailable
@@ -37,14 +38,16 @@ from spotokend.rules.notice import Change, Level, Notice, notices
 from spotokend.rules.schedule import Boot, Wall
 from spotokend.rules.secret import Secret
 
+from . import defects
 from .board import Board
+from .clock import Clock
 from .handlers import Handlers
 from .keeper import Keeper
 from .logins import Logins
 from .refresh import Refresh
 from .registry import Account, Registry
 from .roster import Roster
-from .rows import Clock, Rows
+from .rows import Rows
 from .server import Server
 from .status import Status
 from .vault import Vault
@@ -171,8 +174,14 @@ class Daemon:
             store_is_empty=not await store.envelopes(limit=1),
             random_bytes=secrets.token_bytes,
         )
-        vault = Vault(store, Rows(key, self.clock, random_bytes=secrets.token_bytes))
+        vault = Vault(
+            store,
+            Rows(key, self.clock, random_bytes=secrets.token_bytes),
+            SpillFolder(paths.unsaved_dir(self._socket_path)),
+        )
         await vault.check_key()
+        for notice in await vault.recover():
+            self.tell(notice)
         refresh = Refresh(
             self.registry,
             vault,
@@ -278,6 +287,8 @@ class Daemon:
             await logins.resume()
         except StoreError as error:
             self._log("store", level="error", words=str(error))
+        except Exception as error:  # noqa: BLE001 - it would end everybody's daemon
+            defects.tell(self._log, "resume", error)
 
     async def _heed_signals(
         self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
@@ -285,14 +296,21 @@ class Daemon:
         with anyio.open_signal_receiver(*SIGNALS) as received:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             task_status.started()
-            async for number in received:
-                if number != signal.SIGHUP:
-                    self.stop()
-                    continue
-                try:
-                    await self.reload()
-                except SpotokendError as error:
-                    self._log("reload_refused", level="error", words=error.message, hint=error.hint)
+            async with anyio.create_task_group() as reloads:
+                async for number in received:
+                    if number == signal.SIGHUP:
+                        # It may wait for a late answer, and SIGTERM must not wait for it.
+                        reloads.start_soon(self._reload_or_say_why)
+                    else:
+                        self.stop()
+
+    async def _reload_or_say_why(self) -> None:
+        try:
+            await self.reload()
+        except SpotokendError as error:
+            self._log("reload_refused", level="error", words=error.message, hint=error.hint)
+        except Exception as error:  # noqa: BLE001 - it would end everybody's daemon
+            defects.tell(self._log, "reload", error)
 
     def _encode_anew(self) -> None:
         """What prepared replies tell besides the token is another now."""

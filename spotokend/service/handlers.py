@@ -17,6 +17,7 @@ from spotokend.rules import schedule
 from spotokend.rules.account import Unsaved
 from spotokend.rules.methods import METHODS, PAGE
 from spotokend.rules.notice import refusal
+from spotokend.rules.transitions import later
 
 from .board import Board, Mailbox, Prepared, Watcher
 from .keeper import Keeper
@@ -184,7 +185,7 @@ class Handlers:
                 hint="report the generation that came with the refused token",
             )
         await self._keeper.reject(account, generation)
-        if account.state.generation <= generation:
+        if not later(account.state, generation):
             # It joined a refresh that was under way, and that brought nothing.
             raise refusal(account.name, account.state, account.client.gate, self._boot())
         return self._answer(account, 0.0, ())

@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -38,10 +39,9 @@ from spotokend.rules.account import (
     Waiting,
 )
 from spotokend.rules.doubt import TURN
-from spotokend.rules.gate import LONG_AGO
-from spotokend.rules.notice import in_words, refusal
+from spotokend.rules.notice import in_words, reason, refusal
 from spotokend.rules.schedule import NEVER, Boot, Wall
-from spotokend.rules.transitions import due_at, need, usable
+from spotokend.rules.transitions import due_at, later, need, usable
 
 from .refresh import Refresh
 from .registry import Account, Client, Registry
@@ -70,7 +70,6 @@ class Keeper:
         self._wake = anyio.Event()
         self._tasks: TaskGroup | None = None
         self._stopping = False
-        self._probed_at: dict[str, Boot] = {}
 
     # What others call.
 
@@ -87,8 +86,15 @@ class Keeper:
         self._wake.set()
 
     def stop(self) -> None:
-        """Start nothing more; ``run`` returns once what is under way is finished and saved."""
+        """Start nothing more; ``run`` returns once what is under way is finished and kept.
+
+        Kept is what the store has, or a file beside the socket. Nothing else ends the wait.
+        """
         self._stopping = True
+        for account in self._registry.accounts.values():
+            if _only_in_memory(account.state) and (why := reason(account.state)):
+                words = f"the end waits until {account.name} can be kept: {why}"
+                self._log("stop_waits", level="error", account=account.name, words=words)
         self.kick()
 
     async def unsealed(self, account: Account) -> State:
@@ -136,7 +142,7 @@ class Keeper:
                 account.forced_at = now
             self._limit_rejects(account, now)
             self._registry.apply(account, TokenRejected(generation))
-        if account.state.generation <= generation:
+        if not later(account.state, generation):
             await self.renew(account)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -153,6 +159,10 @@ class Keeper:
                     self._let_through(client)
                 with anyio.move_on_after(self._sleep()):
                     await self._wake.wait()
+        for account in self._registry.accounts.values():
+            if isinstance(account.state, Unsaved):
+                words = f"{reason(account.state)}; the next start takes it up"
+                self._log("spilled", level="warning", account=account.name, words=words)
 
     # The loop's parts.
 
@@ -189,7 +199,7 @@ class Keeper:
         elif client.gate.blocked:
             refused = ClientRefused("", client.gate.reason or "", client.gate.hint or "")
             self._registry.apply(account, refused)
-        elif _doubted(state) and self._probed_just_now(client, now):
+        elif isinstance(state, Quarantined) and state.incident and self._turn_taken(state, client):
             self._registry.apply(account, ProbeTaken())
         elif isinstance(state, Waiting) and state.grace_until and now < state.grace_until:
             client.urgent[account.name] = account
@@ -218,7 +228,9 @@ class Keeper:
         client.gate = gate.started(client.gate, account.name)
         account.queued = True
         if isinstance(account.state, Quarantined):
-            self._probed_at[client.config.token_url] = self._clock.boot()
+            url = client.config.token_url
+            known = self._registry.refusals.get(url, gate.Refusals())
+            self._registry.refusals[url] = replace(known, probed_at=self._clock.boot())
         self._start(self._attempt, account)
 
     def _start(
@@ -287,13 +299,16 @@ class Keeper:
             if account.client is client and isinstance(account.state, kind):
                 self._registry.apply(account, EndpointBack())
 
-    def _probed_just_now(self, client: Client, now: Boot) -> bool:
-        last = self._probed_at.get(client.config.token_url, LONG_AGO)
-        return now - last < TURN
+    def _turn_taken(self, state: Quarantined, client: Client) -> bool:
+        """Another account of the endpoint has tried, for all of them, when this one's turn came."""
+        known = self._registry.refusals.get(client.config.token_url, gate.Refusals())
+        return state.probe_at is not None and known.probed_at > state.probe_at - TURN
 
     def _finished(self) -> bool:
         return not any(
-            account.queued or isinstance(account.state, Refreshing | Unsaved)
+            account.queued
+            or isinstance(account.state, Refreshing)
+            or _only_in_memory(account.state)
             for account in self._registry.accounts.values()
         )
 
@@ -374,9 +389,9 @@ class Keeper:
         rejects.append(now)
 
 
-def _doubted(state: State) -> bool:
-    """The refusal is probed for all accounts of the endpoint by one of them."""
-    return isinstance(state, Quarantined) and state.incident
+def _only_in_memory(state: State) -> bool:
+    """An answer that would be lost with the program."""
+    return isinstance(state, Unsaved) and not state.spilled
 
 
 def _open(client: Client, now: Boot) -> bool:

@@ -232,7 +232,7 @@ class Logins:
         )
         reply = await endpoint.post(request)
         issued = _issued(reply.answer, name)
-        client.gate = gate.answered(client.gate)
+        client.gate = gate.answered(client.gate, self._clock.boot())
         grant = renewal.first(issued, asked=login.scopes, authorized_at=authorized_at)
         if grant is None:
             raise Misconfigured(

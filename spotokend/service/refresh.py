@@ -16,6 +16,7 @@ from typing import Protocol
 
 import anyio
 
+from spotokend.adapters.spill import SpillError
 from spotokend.adapters.store.base import Fenced, Lease, StoreError
 from spotokend.adapters.store.base import Outcome as Settled
 from spotokend.rules import gate, oauth, renewal, schedule
@@ -83,7 +84,6 @@ class Refresh:
         self._endpoint = endpoint
         self._new_id = new_id
         self._log = log
-        self._refusals: dict[str, Refusals] = {}
         self._leases: dict[str, tuple[Owner, Lease]] = {}
 
     async def unseal(self, account: Account) -> None:
@@ -135,15 +135,16 @@ class Refresh:
             self._registry.apply(account, SaveFailed(state.attempt.id, words))
 
     async def save(self, account: Account) -> None:
-        """Commit the answer that the account holds unsaved."""
+        """Commit the answer that the account holds unsaved; where that fails, spill it."""
         state = account.state
         if not isinstance(state, Unsaved) or account.name not in self._leases:
             return
         owner, lease = self._leases[account.name]
         saved = Saved(state.attempt.id, lease.version + 1)
+        after, gate_now = self._registry.next(account, saved), account.client.gate
         try:
             try:
-                await self._vault.commit(owner, lease, self._registry.next(account, saved))
+                await self._vault.commit(owner, lease, after, gate=gate_now)
             except Fenced:
                 # A login or logout came between, and it wins: what this brought is of no use.
                 self._log("refresh_fenced", account=account.name, level="info")
@@ -151,8 +152,16 @@ class Refresh:
                 self._leases.pop(account.name, None)
                 return
         except StoreError as error:
-            self._remember(account, "not saved", str(error))
-            self._registry.apply(account, SaveFailed(state.attempt.id, str(error)))
+            words, spilled = str(error), state.spilled
+            if not spilled:
+                try:
+                    await self._vault.spill(owner, lease, after, gate=gate_now, reason=words)
+                    spilled = True
+                except SpillError as worse:
+                    words += f"; and no copy could be put beside the socket: {worse}"
+            self._remember(account, "not saved", words)
+            if not self._registry.apply(account, SaveFailed(state.attempt.id, words, spilled)):
+                await self._vault.forget_spilled(account.name)  # somebody logged in or out
         else:
             # A second call may have come while the disk was slow: it commits the same attempt.
             self._leases.pop(account.name, None)
@@ -196,8 +205,12 @@ class Refresh:
                     # Kept, and asked again: but a server that goes on so must not be hammered.
                     self._close(account, client, gate.Failure("the answer held no access token"))
                 else:
-                    client.gate = gate.answered(client.gate)
-                grant = state.grant and renewal.renewed(state.grant, answer)
+                    client.gate = gate.answered(client.gate, now)
+                grant = state.grant and renewal.staged(
+                    renewal.renewed(state.grant, answer),
+                    now=self._clock.wall(),
+                    grant_life=client.policy.grant_life,
+                )
                 access = renewal.access(
                     answer,
                     scopes=() if grant is None else grant.scopes,
@@ -212,15 +225,14 @@ class Refresh:
                     client.gate = gate.block(client.gate, answer.words, hint)
                     return ClientRefused(attempt.id, answer.words, hint)
                 refusals = self._note(account, client, refused=True)
-                client.gate = gate.answered(client.gate)
+                client.gate = gate.answered(client.gate, now)
                 age = None
                 if state.grant.authorized_at is not None:
                     age = self._clock.wall() - state.grant.authorized_at
                 doubtful = gate.incident(refusals, now=now, grant_age=age)
                 return GrantRefused(attempt.id, answer.words, doubtful)
             case oauth.ClientRefused():
-                if not answer.defect:
-                    client.gate = gate.block(client.gate, answer.words, answer.hint)
+                self._refuse(account, client, answer)
                 return ClientRefused(attempt.id, answer.words, answer.hint)
             case oauth.Transient():
                 failure = gate.Failure(answer.words, answer.retry_after)
@@ -231,6 +243,16 @@ class Refresh:
                 return InDoubt(attempt.id, answer.words, opens_at, reply.sent_at)
         words = str(getattr(answer, "words", answer))
         return NotSent(attempt.id, words, self._close(account, client, gate.Failure(words)))
+
+    def _refuse(self, account: Account, client: Client, answer: oauth.ClientRefused) -> None:
+        """Block the gate; what looks like our own defect concerns that account alone."""
+        if not answer.defect:
+            client.gate = gate.block(client.gate, answer.words, answer.hint)
+        elif client.gate.failures:
+            # A probe that has not shown that anybody is served. At a start all accounts with that
+            # defect are tried again: one after the other, however often it is started.
+            pause = client.policy.timing.backoff_cap
+            self._close(account, client, gate.Failure(answer.words, retry_after=pause))
 
     def _close(self, account: Account, client: Client, failure: gate.Failure) -> Boot:
         """Close the gate; returns when it opens.
@@ -256,13 +278,13 @@ class Refresh:
     ) -> Refusals:
         url = client.config.token_url
         refusals = gate.note(
-            self._refusals.get(url, Refusals()),
+            self._registry.refusals.get(url, Refusals()),
             account=account.name,
             refused=refused,
             trouble=trouble,
             now=self._clock.boot(),
         )
-        self._refusals[url] = refusals
+        self._registry.refusals[url] = refusals
         return refusals
 
     async def _settle(
@@ -280,7 +302,9 @@ class Refresh:
             kind, attempt = Settled.IN_DOUBT, replace(attempt, tries=after.tries)
         try:
             try:
-                version = await self._vault.settle(owner, lease, kind, after, attempt)
+                version = await self._vault.settle(
+                    owner, lease, kind, after, attempt, gate=account.client.gate
+                )
                 after = replace(after, version=version)
             except Fenced:
                 # Another process replaced the grant: what was refused is none of its business.
@@ -298,6 +322,12 @@ class Refresh:
         state = await self._vault.unseal(account.owner, account.client.policy)
         if account.state is not before or self._registry.accounts.get(account.name) is not account:
             return
+        if isinstance(state, Unsaved):
+            # The last daemon could not save it, and nor could this one when it began.
+            self._leases[account.name] = (
+                account.owner,
+                Lease(account.name, state.attempt.id, state.version),
+            )
         gone = LoggedOut(before.version, "its login is not in the store any more")
         self._registry.apply(account, gone if state is None else event(state))
 

@@ -24,14 +24,15 @@ from spotokend.rules.account import (
     Waiting,
 )
 from spotokend.rules.config.values import DEFAULT_ACCOUNT, AccountConfig, ClientConfig, Config
-from spotokend.rules.gate import LONG_AGO, Gate
+from spotokend.rules.gate import LONG_AGO, Gate, Refusals
 from spotokend.rules.lifecycle import advance
 from spotokend.rules.notice import Change, Health, health
 from spotokend.rules.oauth import Flow, Registration
 from spotokend.rules.schedule import Boot, Timing, Wall
 from spotokend.rules.secret import Secret
 
-from .rows import Clock, Owner
+from .clock import Clock
+from .rows import Owner
 
 OUTCOMES_KEPT = 8
 """How many of an account's last attempts ``status ACCOUNT`` tells."""
@@ -94,6 +95,7 @@ class Client:
             rotation_grace=config.rotation_grace,
             proactive=config.proactive,
             needs_grant=config.flow is not Flow.CLIENT_CREDENTIALS,
+            grant_life=config.grant_life,
         )
         self.registration = Registration(
             client_id=config.client_id,
@@ -184,6 +186,8 @@ class Registry:
         self.clock = clock
         self.clients: dict[str, Client] = {}
         self.accounts: dict[str, Account] = {}
+        self.refusals: dict[str, Refusals] = {}
+        """By the endpoint's URL: what its accounts met there."""
         self._publish = publish
 
     def next(self, account: Account, event: Event) -> State:

@@ -23,10 +23,11 @@ from spotokend.rules.account import (
     Unsaved,
 )
 from spotokend.rules.config.values import ClientConfig, Config
-from spotokend.rules.gate import unblock
+from spotokend.rules.gate import Refusals, resumed, together, unblock
 from spotokend.rules.secret import Secret
 
 from .registry import Account, Client, Registry
+from .traces import gate_of, refusals_of
 from .vault import Vault
 
 GONE = "its client is not in the configuration any more; the login is kept in the store"
@@ -114,8 +115,15 @@ class Roster:
     async def _take_stock(self) -> None:
         """Take in what the store and the configuration have and the registry has not."""
         registry = self._registry
+        told: dict[str, list[Refusals]] = {}
         async for row in self._vault.rows():
-            await self._take_in(row)
+            if row.account not in registry.accounts and (client := self._client_of(row)):
+                if row.fingerprint == client.config.fingerprint:
+                    told.setdefault(client.config.token_url, []).append(self._recall(row, client))
+                await self._take_in(row, client)
+        for url, refusals in told.items():
+            known = registry.refusals.get(url, Refusals())
+            registry.refusals[url] = together([known, *refusals])
         for name, section in registry.config.accounts.items():
             if name not in registry.accounts:
                 await self._add(name, registry.clients[section.client])
@@ -133,16 +141,25 @@ class Roster:
             registry.apply(account, LoggedOut(account.state.version, GONE))
             registry.remove(account)
 
-    async def _take_in(self, row: Row) -> None:
-        """A stored account that isn't known yet."""
+    def _client_of(self, row: Row) -> Client | None:
+        """The client of a stored account."""
         registry = self._registry
-        if row.account in registry.accounts:
-            return
         section = registry.config.accounts.get(row.account)
         client = registry.clients.get(row.client if section is None else section.client)
         if client is None:
             self._log("client_gone", account=row.account, level="warning", words=GONE)
-            return
+        return client
+
+    def _recall(self, row: Row, client: Client) -> Refusals:
+        """Go on with the pauses that the account has brought upon its client; the rest it tells."""
+        clock, timing = self._registry.clock, client.policy.timing
+        told = gate_of(row, clock, timing)
+        client.gate = resumed(client.gate, told, now=clock.boot(), timing=timing)
+        return refusals_of(row, clock)
+
+    async def _take_in(self, row: Row, client: Client) -> None:
+        """A stored account that isn't known yet."""
+        registry = self._registry
         account = registry.new(row.account, client)
         registry.insert(account)
         if row.fingerprint == client.config.fingerprint:

@@ -1,8 +1,8 @@
 """Accounts' states as rows of the store, and back.
 
-The only place where grants and access tokens become bytes. Everything secret is in the envelope,
-sealed and bound to account, fingerprint and version, so that no row can stand in for another. What
-else is worth keeping is in clear columns and ``facts``: enough to schedule without the key.
+Everything secret is in the envelope, sealed and bound to account, fingerprint and version, so that
+no row can stand in for another. What else is worth keeping is in clear columns and ``facts``: enough
+to schedule without the key, and to go on with every pause that the last daemon kept.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-import msgpack
 
 from spotokend.adapters.store.base import Intent, Row
 from spotokend.rules import schedule
@@ -30,11 +28,15 @@ from spotokend.rules.account import (
     Waiting,
 )
 from spotokend.rules.doubt import probe_after_refusal, retry_after_doubt
-from spotokend.rules.gate import LONG_AGO
+from spotokend.rules.gate import Gate
 from spotokend.rules.schedule import NEVER, Boot, Wall
 from spotokend.rules.sealing import SealingError, SealingKey, open_envelope, seal
 from spotokend.rules.secret import Secret
 from spotokend.rules.transitions import due_at
+
+from .clock import Clock
+from .packing import pack_facts, pack_secrets, read_facts, unpack_secrets
+from .traces import CUT_OFF, told_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +48,6 @@ class Owner:
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """The host's clocks, the dice, and the name of this boot."""
-
-    boot: Callable[[], Boot]
-    wall: Callable[[], Wall]
-    rand: Callable[[], float]
-    boot_id: str
-
-
 class Rows:
     """See the module."""
 
@@ -63,7 +55,7 @@ class Rows:
         self, key: SealingKey, clock: Clock, *, random_bytes: Callable[[int], bytes]
     ) -> None:
         self.key = key
-        self._clock = clock
+        self.clock = clock
         self._random_bytes = random_bytes
 
     def sealed(self, row: Row, policy: Policy) -> Sealed:
@@ -72,30 +64,30 @@ class Rows:
         What is overdue is spread, so that a start does not ask for everything at once; but an
         attempt cut off by the end of the program waits for nobody: its grace runs.
         """
-        now, due = self._clock.boot(), self._due(row)
+        now, due = self.clock.boot(), self._due(row)
         # Neither has a moment in the store: a start is a new chance, or a new configuration.
         undecided = row.state == "blocked" or (row.state == "fresh" and policy.proactive)
         if row.intent is not None:
             due = now  # unsealing it decides when, by what is known of the server
         elif due <= now or (due == NEVER and undecided):
-            due = Boot(now + schedule.spread(self._clock.rand(), policy.timing.start_spread))
+            due = Boot(now + schedule.spread(self.clock.rand(), policy.timing.start_spread))
         expires = None
         if row.expires_at is not None:
-            expires = self._moment(row.expires_at, row.expires_boot, row)
+            expires = self.clock.moment(row.expires_at, row.expires_boot, row.boot_id)
         return Sealed(
             version=row.version, generation=row.generation, due_at=due, expires_at=expires
         )
 
-    def to_row(self, owner: Owner, state: State, version: int) -> Row:
-        """The row of ``state``, sealed for that version."""
-        now, wall = self._clock.boot(), self._clock.wall()
+    def to_row(self, owner: Owner, state: State, version: int, gate: Gate | None = None) -> Row:
+        """The row of ``state``, sealed for that version; with what is to be kept of the gate."""
+        now, wall = self.clock.boot(), self.clock.wall()
         due = due_at(state)
         access = state.access if isinstance(state, Holding) else None
         sealed = None
         if isinstance(state, Holding) and (state.grant or access):
             sealed = seal(
                 self.key,
-                _pack_secrets(state.grant, access),
+                pack_secrets(state.grant, access),
                 account=owner.account,
                 fingerprint=owner.fingerprint,
                 version=version,
@@ -111,10 +103,10 @@ class Rows:
             due_at=None if due == NEVER else wall + (due - now),
             expires_at=None if access is None else wall + (access.expires_at - now),
             issued_at=None if access is None else wall + (access.issued_at - now),
-            boot_id=self._clock.boot_id,
+            boot_id=self.clock.boot_id,
             due_boot=None if due == NEVER else due,
             expires_boot=None if access is None else access.expires_at,
-            facts=msgpack.packb(_facts(state)),
+            facts=pack_facts(state, told_of(gate, self.clock), wall),
             key_id=self.key.key_id,
             sealed=sealed,
         )
@@ -124,7 +116,7 @@ class Rows:
 
         A row whose envelope can't be opened is :class:`Blocked`, and stays in the store.
         """
-        facts = _read_facts(row.facts)
+        facts = read_facts(row.facts)
         try:
             grant, access = self._unsealed(row)
         except SealingError as error:
@@ -135,17 +127,19 @@ class Rows:
                 access=None,
                 reason=f"the stored login can't be unsealed: {error}",
                 hint=f"spotokend login {row.account}",
-                since=self._clock.wall(),
+                since=self.clock.wall(),
             )
-        now = self._clock.boot()
+        now = self.clock.boot()
         due = self._due(row)
         if row.state == "quarantined":
             return self._quarantined(row, facts, grant, access, policy)
         if row.intent is not None and grant is not None:
             return self._cut_off(row, row.intent, grant, access, policy)
+        if row.intent is not None:
+            return self._cut_off_for_itself(row, row.intent, access, policy)
         if row.state == "fresh" and access is not None:
             if due == NEVER and policy.proactive:  # it was on_demand when this was written
-                u = self._clock.rand()
+                u = self.clock.rand()
                 due = Boot(access.issued_at + schedule.due_after(access.life, u, policy.timing))
             return Fresh(
                 version=row.version,
@@ -175,7 +169,7 @@ class Rows:
         access: Access | None,
         policy: Policy,
     ) -> Quarantined:
-        now, due = self._clock.boot(), self._due(row)
+        now, due = self.clock.boot(), self._due(row)
         incident, probes = facts.get("incident", False), facts.get("probes", 0)
         probe_at = None if due == NEVER else due
         if row.intent is not None:
@@ -184,11 +178,11 @@ class Rows:
             probe_at = probe_after_refusal(policy, grant, incident=incident, probes=probes, now=now)
         return Quarantined(
             version=row.version,
-            generation=row.generation,
+            generation=_reached(row),
             grant=grant,
             access=access,
             reason=facts.get("reason", "the provider refused the login"),
-            since=facts.get("since", self._clock.wall()),
+            since=facts.get("since", self.clock.wall()),
             incident=incident,
             probe_at=probe_at,
             probes=probes,
@@ -199,15 +193,16 @@ class Rows:
         self, row: Row, intent: Intent, grant: Grant, access: Access | None, policy: Policy
     ) -> Waiting:
         """An attempt that was begun and whose outcome was never written: in doubt."""
-        now, wall = self._clock.boot(), self._clock.wall()
-        # Of a moment that is still to come nobody can say how long ago it was: then no grace.
-        age = wall - intent.started_at
-        sent_at = Boot(now - age) if age >= 0 else LONG_AGO
-        earliest = now
+        now, wall = self.clock.boot(), self.clock.wall()
+        sent_at = self.clock.begun_at(intent)
+        earliest = self.clock.after_a_crash(intent, policy.timing)
         if intent.not_before is not None:
-            # Civil time may have been wrong, now or then. No doubt lasts longer than this.
+            # Civil time may have been wrong, now or then: then all of the pause is still to come.
+            # No doubt lasts longer than this.
             latest = now + schedule.DAY if access is None else access.expires_at
-            earliest = Boot(min(now + (intent.not_before - wall), max(latest, now + schedule.DAY)))
+            pause = intent.not_before - max(wall, intent.started_at)
+            settled = min(now + pause, max(latest, now + schedule.DAY))
+            earliest = Boot(max(earliest, settled))
         retry_at = retry_after_doubt(
             policy,
             grant,
@@ -216,23 +211,45 @@ class Rows:
             sent_at=sent_at,
             now=now,
             opens_at=earliest,
-            u=self._clock.rand(),
+            u=self.clock.rand(),
         )
         grace_until = Boot(sent_at + policy.rotation_grace)
         in_grace = policy.rotation is Rotation.GRACE and intent.tries == 1 and now < grace_until
         return Waiting(
             version=row.version,
-            generation=row.generation,
+            generation=_reached(row),
             grant=grant,
             access=access,
-            # A crash loop backs off too: each round raised ``tries``.
             retry_at=now if in_grace else Boot(max(retry_at, earliest)),
             tries=intent.tries,
             failures=intent.tries,
-            reason="the program ended while a refresh was under way",
+            reason=CUT_OFF,
             since=Wall(intent.started_at),
             grace_until=grace_until if in_grace else None,
         )
+
+    def _cut_off_for_itself(
+        self, row: Row, intent: Intent, access: Access | None, policy: Policy
+    ) -> Waiting:
+        """The same of a client that presents no grant: nothing is in doubt, but it backs off."""
+        return Waiting(
+            version=row.version,
+            generation=_reached(row),
+            grant=None,
+            access=access,
+            retry_at=self.clock.after_a_crash(intent, policy.timing),
+            failures=intent.tries,
+            reason=CUT_OFF,
+            since=Wall(intent.started_at),
+        )
+
+    def check(self, row: Row) -> None:
+        """See that the row's envelope opens.
+
+        Raises:
+            SealingError: it doesn't, and why.
+        """
+        self._unsealed(row)
 
     def _unsealed(self, row: Row) -> tuple[Grant | None, Access | None]:
         if row.sealed is None:
@@ -244,18 +261,22 @@ class Rows:
             fingerprint=row.fingerprint,
             version=row.version,
         )
-        secrets: dict[str, dict[str, Any]] = msgpack.unpackb(plaintext)
-        return _unpack_grant(secrets.get("grant")), self._access(row, secrets.get("access"))
+        grant, access = unpack_secrets(plaintext)
+        return grant, self._access(row, access)
 
     def _access(self, row: Row, fields: dict[str, Any] | None) -> Access | None:
         if fields is None or row.expires_at is None or row.issued_at is None:
             return None
-        now = self._clock.boot()
+        now = self.clock.boot()
         life = row.expires_at - row.issued_at
-        if row.boot_id == self._clock.boot_id and row.expires_boot is not None:
+        if not 0 < life < schedule.ABSURD_LIFE + 1:
+            return (
+                None  # no answer has such a life: the columns lie open, and a disk has bitten them
+            )
+        if row.boot_id == self.clock.boot_id and row.expires_boot is not None:
             expires = Boot(row.expires_boot)
         else:
-            age = self._clock.wall() - row.issued_at
+            age = self.clock.wall() - row.issued_at
             if age < 0:
                 return None  # the clock is before the issue: it can't tell when the token ends
             expires = Boot(now + life - age)
@@ -274,24 +295,22 @@ class Rows:
         After another boot only civil time can tell, and a host without a clock of its own starts
         in the past: what it would put off until its clock is right again is due now.
         """
-        now, wall = self._clock.boot(), self._clock.wall()
+        now, wall = self.clock.boot(), self.clock.wall()
         if row.due_at is None:
             return NEVER
-        due = self._moment(row.due_at, row.due_boot, row)
-        if row.boot_id == self._clock.boot_id:
+        due = self.clock.moment(row.due_at, row.due_boot, row.boot_id)
+        if row.boot_id == self.clock.boot_id:
             return due
-        if row.issued_at is None or row.state == "quarantined":
+        before = row.issued_at
+        if before is None:
+            before = read_facts(row.facts).get("since")
+        if before is None or row.state == "quarantined":
             return min(due, Boot(now + schedule.DAY))  # nothing of that kind is put off for longer
-        return now if wall < row.issued_at else due
-
-    def _moment(self, wall: float, boot: float | None, row: Row) -> Boot:
-        if boot is not None and row.boot_id == self._clock.boot_id:
-            return Boot(boot)
-        return Boot(self._clock.boot() + (wall - self._clock.wall()))
+        return now if wall < before else due
 
     def intent(self, attempt: Attempt, not_before: Boot | None = None) -> Intent:
         """The durable form of an attempt."""
-        offset = self._clock.wall() - self._clock.boot()
+        offset = self.clock.wall() - self.clock.boot()
         return Intent(
             attempt=attempt.id,
             started_at=attempt.started_at + offset,
@@ -300,85 +319,14 @@ class Rows:
         )
 
 
+def _reached(row: Row) -> int:
+    """The last generation that may have been served: of tries whose answers nothing has kept, too."""
+    return row.generation + (0 if row.intent is None else row.intent.tries)
+
+
 _STORED_AS: dict[type[State], str] = {
     Fresh: "fresh",
     Waiting: "waiting",
     Quarantined: "quarantined",
     Blocked: "blocked",
 }
-
-
-def _facts(state: State) -> dict[str, object]:
-    match state:
-        case Waiting():
-            return {"reason": state.reason, "since": state.since, "failures": state.failures}
-        case Quarantined():
-            return {
-                "reason": state.reason,
-                "since": state.since,
-                "incident": state.incident,
-                "probes": state.probes,
-                "tries": state.tries,
-            }
-        case Blocked():
-            return {"reason": state.reason, "since": state.since}
-    return {}
-
-
-_FACTS: dict[str, tuple[type, ...]] = {
-    "reason": (str,),
-    "since": (float, int),
-    "failures": (int,),
-    "incident": (bool,),
-    "probes": (int,),
-    "tries": (int,),
-}
-
-
-def _read_facts(packed: bytes) -> dict[str, Any]:
-    """What can be read of them: they lie open, and damage there must not cost the grant."""
-    try:
-        facts = msgpack.unpackb(packed)
-    except ValueError:
-        return {}
-    if not isinstance(facts, dict):
-        return {}
-    return {name: facts[name] for name, kinds in _FACTS.items() if type(facts.get(name)) in kinds}
-
-
-def _pack_secrets(grant: Grant | None, access: Access | None) -> bytes:
-    secrets: dict[str, object] = {}
-    if grant is not None:
-        secrets["grant"] = {
-            "refresh_token": grant.refresh_token.reveal(),
-            "previous": None if grant.previous is None else grant.previous.reveal(),
-            "scopes": list(grant.scopes),
-            "user": grant.user,
-            "display_name": grant.display_name,
-            "authorized_at": grant.authorized_at,
-            "rotation_seen": grant.rotation_seen,
-        }
-    if access is not None:
-        secrets["access"] = {
-            "token": access.token.reveal(),
-            "token_type": access.token_type,
-            "scopes": list(access.scopes),
-            "generation": access.generation,
-        }
-    packed: bytes = msgpack.packb(secrets)
-    return packed
-
-
-def _unpack_grant(fields: dict[str, Any] | None) -> Grant | None:
-    if fields is None:
-        return None
-    previous = fields["previous"]
-    return Grant(
-        refresh_token=Secret(fields["refresh_token"]),
-        previous=None if previous is None else Secret(previous),
-        scopes=tuple(fields["scopes"]),
-        user=fields["user"],
-        display_name=fields["display_name"],
-        authorized_at=fields["authorized_at"],
-        rotation_seen=fields["rotation_seen"],
-    )

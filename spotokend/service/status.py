@@ -18,7 +18,16 @@ from spotokend.rules.account import (
     Unsaved,
     Waiting,
 )
-from spotokend.rules.notice import NAMES, Health, health, hint, reason, why
+from spotokend.rules.notice import (
+    NAMES,
+    Health,
+    ending,
+    health,
+    hint,
+    login_command,
+    reason,
+    why,
+)
 from spotokend.rules.schedule import NEVER, Boot, Wall
 from spotokend.rules.transitions import due_at
 
@@ -71,6 +80,9 @@ class Status:
         if access is not None:
             expires_at = access.expires_at
         authorized_at = None if grant is None else grant.authorized_at
+        words, cure = reason(state), hint(account.name, state)
+        if words is None and (words := ending(state, client.policy, self._clock.wall())):
+            cure = login_command(account.name)
         return {
             "account": account.name,
             "client": client.config.name,
@@ -86,8 +98,8 @@ class Status:
             "authorized_at": authorized_at,
             "grant_expires_at": schedule.grant_end(authorized_at, client.config.grant_life),
             "since": _since(state),
-            "reason": reason(state),
-            "hint": hint(account.name, state),
+            "reason": words,
+            "hint": cure,
             "failures": (
                 state.failures if isinstance(state, Waiting | Refreshing | Unsaved) else 0
             ),

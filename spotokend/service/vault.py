@@ -3,15 +3,20 @@
 Unsealing happens when a secret is first needed: a start costs the same with one account and with
 100,000. What is written is durable when the call returns. A row of another client registration is
 never handed out and never overwritten: it goes aside, and comes back with its registration.
+
+An answer that the store does not take is spilled: its row lies sealed in a file beside the socket
+until the store has it, or until a login or logout has overtaken it.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 import anyio
 
+from spotokend.adapters.spill import SpillError, SpillFolder
 from spotokend.adapters.store.base import (
     CANDIDATE,
     CURRENT,
@@ -23,18 +28,35 @@ from spotokend.adapters.store.base import (
     aside,
 )
 from spotokend.errors import Misconfigured
-from spotokend.rules.account import Attempt, Blocked, Holding, Policy, Sealed, State
+from spotokend.rules import saving
+from spotokend.rules.account import (
+    Attempt,
+    Blocked,
+    Fresh,
+    Policy,
+    Refreshing,
+    Sealed,
+    State,
+    Waiting,
+)
+from spotokend.rules.gate import Gate
+from spotokend.rules.notice import Notice
 from spotokend.rules.transitions import due_at
 
+from .packing import pack_row
+from .recovery import Recovery, Spilled
 from .rows import Owner, Rows
 
 
 class Vault:
     """See the module. All calls of the store go through here."""
 
-    def __init__(self, store: Store, rows: Rows) -> None:
+    def __init__(self, store: Store, rows: Rows, spill: SpillFolder) -> None:
         self._store = store
         self._rows = rows
+        self._spill = spill
+        self._spilled: dict[str, Spilled] = {}
+        """What has a file beside the socket, by account."""
         # A login in the middle of an exchange would be deleted as the row that is exchanged.
         self._one_at_a_time = anyio.Lock()
 
@@ -53,6 +75,16 @@ class Vault:
                 hint="put the right key file back; nothing was overwritten",
             )
 
+    async def recover(self) -> list[Notice]:
+        """Give the store what the last daemon could only spill; before anything else is done.
+
+        Raises:
+            StoreError: the store can't be read.
+        """
+        recovery = Recovery(self._store, self._rows, self._spill)
+        self._spilled = await recovery.run()
+        return recovery.notices
+
     async def rows(self) -> AsyncIterator[Row]:
         """Every account's clear columns."""
         after = ""
@@ -66,11 +98,25 @@ class Vault:
         return self._rows.sealed(row, policy)
 
     async def unseal(self, owner: Owner, policy: Policy) -> State | None:
-        """What the store holds for the account under that registration; None: no such row."""
+        """What there is of the account under that registration; None: no such row.
+
+        Where the store still does not take what the last daemon spilled, that.
+        """
         row = await self._store.load(owner.account)
         if row is None or row.fingerprint != owner.fingerprint:
             return None
-        return self._rows.to_state(row, policy)
+        spilled = self._spilled.get(owner.account)
+        if spilled is None or row.intent is None or row.intent.attempt != spilled.lease.attempt:
+            return self._rows.to_state(row, policy)
+        state = self._rows.to_state(spilled.row, policy)
+        assert isinstance(state, Fresh | Waiting)  # what an answer makes; its envelope was opened
+        return saving.taken_up(
+            state,
+            spilled.lease.attempt,
+            version=spilled.lease.version,
+            reason=spilled.reason,
+            now=self._rows.clock.boot(),
+        )
 
     async def begin(self, owner: Owner, state: State, attempt: Attempt) -> Lease:
         """Make the intent durable; see :meth:`Store.begin` for what it raises.
@@ -79,20 +125,60 @@ class Vault:
         grant's row that is gone was deleted by a logout, which must not be undone here.
         """
         version = state.version
-        own = isinstance(state, Holding) and state.grant is None
-        if own and await self._store.load(owner.account) is None:
-            version = await self.put(owner, state)
+        if isinstance(state, Refreshing) and state.grant is None:
+            # It is never in doubt; but its crash loops back off by the same figure.
+            attempt = replace(attempt, tries=state.failures + 1)
+            if await self._store.load(owner.account) is None:
+                version = await self.put(owner, state)
         return await self._store.begin(owner.account, version, self._rows.intent(attempt))
 
-    async def commit(self, owner: Owner, lease: Lease, state: State) -> int:
-        """Make an answer durable; returns the version."""
-        return await self._store.commit(lease, self._rows.to_row(owner, state, lease.version + 1))
+    async def commit(self, owner: Owner, lease: Lease, state: State, *, gate: Gate) -> int:
+        """Make an answer durable, and with it what is to be kept of the gate; the version.
+
+        Raises:
+            Fenced, StoreError: see :meth:`Store.commit`.
+        """
+        row = self._rows.to_row(owner, state, lease.version + 1, gate)
+        try:
+            version = await self._store.commit(lease, row)
+        except Fenced:
+            await self.forget_spilled(owner.account)
+            raise
+        await self.forget_spilled(owner.account)
+        return version
+
+    async def spill(
+        self, owner: Owner, lease: Lease, state: State, *, gate: Gate, reason: str
+    ) -> None:
+        """Write what the store does not take, for that reason, beside the socket.
+
+        Raises:
+            SpillError: it isn't there.
+        """
+        row = self._rows.to_row(owner, state, lease.version + 1, gate)
+        await self._spill.write(owner.account, pack_row(lease.attempt, row))
+        self._spilled[owner.account] = Spilled(lease, row, reason)
+
+    async def forget_spilled(self, account: str) -> None:
+        """The store has it, or a login or logout came after it."""
+        if account in self._spilled:
+            # A file that can't be removed: the next start sees that it is of no use any more.
+            with suppress(SpillError):
+                await self._spill.remove(account)
+            self._spilled.pop(account, None)
 
     async def settle(
-        self, owner: Owner, lease: Lease, outcome: Outcome, state: State, attempt: Attempt
+        self,
+        owner: Owner,
+        lease: Lease,
+        outcome: Outcome,
+        state: State,
+        attempt: Attempt,
+        *,
+        gate: Gate,
     ) -> int:
-        """Make an attempt without an answer durable; returns the version."""
-        row = self._rows.to_row(owner, state, lease.version + 1)
+        """Make an attempt without an answer durable, as :meth:`commit`; returns the version."""
+        row = self._rows.to_row(owner, state, lease.version + 1, gate)
         if outcome is Outcome.IN_DOUBT:
             row = replace(row, intent=self._rows.intent(attempt, not_before=due_at(state)))
         return await self._store.settle(lease, outcome, row)
@@ -107,8 +193,10 @@ class Vault:
                 return await self._put(owner, state, CANDIDATE)
             old = await self._store.load(owner.account)
             if old is not None and old.fingerprint != owner.fingerprint:
-                await self._put_aside(old)
-            return await self._put(owner, state)
+                await self._put_aside(owner.account)
+            version = await self._put(owner, state)
+            await self.forget_spilled(owner.account)
+            return version
 
     async def candidates(self) -> list[tuple[Row, State]]:
         """Logins that the end of the program left unfinished."""
@@ -131,11 +219,15 @@ class Vault:
         async with self._one_at_a_time:
             for fingerprint in fingerprints:
                 await self._store.delete(account, aside(fingerprint))
-            return await self._store.delete(account)
+            version = await self._store.delete(account)
+            await self.forget_spilled(account)
+            return version
 
     async def counters(self, account: str) -> tuple[int, int]:
         """``(version, generation)`` reached, also after a logout."""
-        return await self._store.counters(account)
+        version, generation = await self._store.counters(account)
+        spilled = self._spilled.get(account)
+        return version, max(generation, 0 if spilled is None else spilled.row.generation)
 
     async def put_aside(self, fingerprint: str) -> list[str]:
         """The accounts of which a row of that registration lies aside."""
@@ -148,11 +240,12 @@ class Vault:
         edit brings it back. Returns what there is for this one; None: nothing.
         """
         async with self._one_at_a_time:
+            await self._commit_spilled(owner.account)
             row = await self._store.load(owner.account)
             if row is not None and row.fingerprint == owner.fingerprint:
                 return self._rows.to_state(row, policy)
             if row is not None:
-                await self._put_aside(row)
+                await self._put_aside(owner.account)
                 await self._store.delete(owner.account)
             kept = await self._store.load(owner.account, aside(owner.fingerprint))
             if kept is None:
@@ -179,5 +272,20 @@ class Vault:
             except Fenced:
                 continue  # a refresh was committed between the two steps; a login wins all the same
 
-    async def _put_aside(self, row: Row) -> None:
+    async def _put_aside(self, account: str) -> None:
+        await self._commit_spilled(account)
+        row = await self._store.load(account)
+        assert row is not None  # the caller has seen it, and has the lock
         await self._store.put(replace(row, slot=aside(row.fingerprint)))
+
+    async def _commit_spilled(self, account: str) -> None:
+        """Have the last answer in its row before that is moved: without it the row is worth nothing.
+
+        Raises:
+            StoreError: the store still does not take it, and nothing may be moved.
+        """
+        spilled = self._spilled.get(account)
+        if spilled is not None:
+            with suppress(Fenced):
+                await self._store.commit(spilled.lease, spilled.row)
+            await self.forget_spilled(account)

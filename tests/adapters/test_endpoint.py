@@ -10,12 +10,14 @@ import socket
 import ssl
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import pairwise
 from urllib.parse import parse_qsl
 
 import anyio
 import httpx
 import pytest
 from anyio.abc import SocketAttribute
+from anyio.lowlevel import checkpoint
 from anyio.streams.tls import TLSListener
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -165,8 +167,11 @@ async def silent(stream) -> None:
         await stream.receive()
 
 
-def self_signed(file):
-    """A certificate for 127.0.0.1 and accounts.example, and its key, in one file."""
+def self_signed(file, *, days=(-1, 1)):
+    """A certificate for 127.0.0.1 and accounts.example, and its key, in one file.
+
+    Valid from and to, in days from now.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "accounts.example")])
     names = [
@@ -176,8 +181,8 @@ def self_signed(file):
     now = dt.datetime.now(dt.UTC)
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
+        .not_valid_before(now + dt.timedelta(days=days[0]))
+        .not_valid_after(now + dt.timedelta(days=days[1]))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
@@ -333,6 +338,15 @@ async def test_no_redirect_is_followed(status):
     assert (type(answer), answer.status, len(seen)) == (Transient, status, 1)
 
 
+@pytest.mark.parametrize("location", ["n:t", "http://[", "//\xff", "ftp://elsewhere.example/"])
+async def test_a_redirect_to_what_is_no_address(location):
+    """httpx looks where it leads all the same, and objects; but the request had been served."""
+    async with serving(replying(http(b"", status="302", headers=[f"Location: {location}"]))) as url:
+        answer = await ask(url)
+    assert (type(answer), answer.in_doubt, answer.status) == (Transient, False, 302)
+    assert "leads elsewhere" in answer.words
+
+
 async def test_a_compressed_answer():
     """Not asked for, and read all the same: it may hold a rotated token."""
     headers = {"content-encoding": "gzip"}
@@ -342,14 +356,32 @@ async def test_a_compressed_answer():
     assert type(answer) is Issued
 
 
-# trio minds the generators that httpx leaves behind when it gives up decoding.
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_damaged_compressed_answer():
-    """In doubt."""
-    body = httpx.ByteStream(b"no gzip")
-    headers = {"content-encoding": "gzip"}
-    answer = await answer_of(lambda request: httpx.Response(200, stream=body, headers=headers))
-    assert (type(answer), answer.in_doubt, "compressed" in answer.words) == (Transient, True, True)
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ([], gzip.compress(OBJECT)),
+        (["Content-Encoding: gzip"], OBJECT),
+        (["Content-Encoding: gzip"], gzip.compress(OBJECT)[:-9]),
+    ],
+    ids=["not said", "not so", "cut"],
+)
+async def test_a_compressed_answer_that_is_not_in_order(headers, body):
+    """What can be read of it counts: a rotation isn't dropped for its wrapping."""
+    async with serving(replying(http(body, headers=headers))) as url:
+        answer = await ask(url)
+    assert (type(answer), answer.refresh_token) == (Issued, Secret("refresh-2"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"\x1f\x8bno gzip", gzip.compress(b" " * 2 * BODY_LIMIT + OBJECT)],
+    ids=["damaged", "a bomb"],
+)
+async def test_a_compressed_answer_that_cannot_be_read(body):
+    """In doubt; and it is unpacked to the limit only."""
+    async with serving(replying(http(body, headers=["Content-Encoding: gzip"]))) as url:
+        answer = await ask(url)
+    assert (type(answer), answer.in_doubt, answer.status) == (Transient, True, 200)
 
 
 # --- what never left ----------------------------------------------------------------------------
@@ -360,7 +392,7 @@ async def test_a_refused_connection():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     answer = await ask(f"http://127.0.0.1:{port}/")
-    assert answer == NotSent("no connection to 127.0.0.1, or to its proxy: Connection refused")
+    assert answer == NotSent("no connection to 127.0.0.1: Connection refused")
 
 
 async def test_a_certificate_that_is_not_trusted(tls):
@@ -375,6 +407,34 @@ async def test_a_certificate_that_is_not_trusted(tls):
     assert (type(answer), received) == (NotSent, [])
     assert "the certificate of 127.0.0.1 is not trusted (self-signed certificate)" in answer.words
     assert "SSL_CERT_FILE" in answer.words
+
+
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [
+        ((-2, -1), "has expired, if this host's clock is right, which says 1970-01-01"),
+        ((1, 2), "is not valid yet: is this host's clock right? It says 1970-01-01"),
+    ],
+)
+async def test_a_certificate_of_another_time(monkeypatch, tmp_path, days, words):
+    """The authority is trusted: it is the clock that is to be looked at."""
+    certificate = self_signed(tmp_path / "certificate.pem", days=days)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    async with serving(silent, tls=context) as url:
+        answer = await ask(url)
+    assert answer == NotSent(f"the certificate of 127.0.0.1 {words}")
+
+
+@pytest.mark.parametrize("host", ["localhost", "[::ffff:127.0.0.1]"])
+async def test_a_certificate_of_another_name(tls, certificate, monkeypatch, host):
+    """The authority is trusted: it is the network or the address that is to be looked at."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    async with serving(silent, tls=tls) as url:
+        answer = await ask(url.replace("127.0.0.1", host))
+    assert type(answer) is NotSent
+    assert "is another's: sign in to this network, if it wants that" in answer.words
 
 
 async def test_an_authority_of_ones_own(tls, certificate, monkeypatch):
@@ -394,8 +454,7 @@ async def test_a_server_that_speaks_no_tls():
 
     async with serving(conversation, scheme="https") as url:
         answer = await ask(url)
-    words = "127.0.0.1, or its proxy, did not agree on an encrypted connection"
-    assert answer == NotSent(words)
+    assert answer == NotSent("127.0.0.1 did not agree on an encrypted connection")
 
 
 async def test_a_server_that_does_not_shake_hands():
@@ -437,7 +496,7 @@ def two_addresses(request):
     ("handler", "words"),
     [
         (resolving, "the name accounts.example can't be resolved: is the network up?"),
-        (two_addresses, "no connection to accounts.example, or to its proxy: No route to host"),
+        (two_addresses, "no connection to accounts.example: No route to host"),
     ],
 )
 async def test_a_network_that_is_not_there(handler, words):
@@ -587,6 +646,31 @@ async def test_an_answer_just_within_the_limit():
         assert type(await ask(url)) is Issued
 
 
+async def test_an_answer_in_many_pieces_keeps_nobody_waiting():
+    """What has come in one read may be ten thousand chunks: others have their turns in between."""
+    made, seen = 0, [0]
+
+    class Pieces(httpx.AsyncByteStream):
+        async def __aiter__(self):
+            nonlocal made
+            for _ in range(1000):
+                made += 1
+                yield b" "
+            yield OBJECT
+
+    async def others() -> None:
+        while True:
+            seen.append(made)
+            await checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(others)
+        answer = await answer_of(lambda request: httpx.Response(200, stream=Pieces()))
+        tasks.cancel_scope.cancel()
+    assert type(answer) is Issued
+    assert max(later - earlier for earlier, later in pairwise(seen)) <= 32
+
+
 # --- cancellation -------------------------------------------------------------------------------
 
 
@@ -645,6 +729,11 @@ def proxied(monkeypatch):
 ELSEWHERE = "https://accounts.example/api/token"
 
 
+def named(proxy_url: str) -> str:
+    """The proxy there, as it is told of."""
+    return f"the proxy {httpx.URL(proxy_url).netloc.decode()} of HTTPS_PROXY or ALL_PROXY"
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 async def test_loopback_is_not_asked_for_through_a_proxy(proxied, host):
     """The proxy would look on its own host, and would see the refresh token."""
@@ -685,8 +774,44 @@ async def test_a_proxy_that_refuses(proxied):
     async with serving(replying(http(b"", status="407 Authentication Required"))) as proxy_url:
         proxied(proxy_url)
         answer = await ask(ELSEWHERE)
-    words = "the proxy gives no way to accounts.example: 407 Authentication Required"
-    assert answer == NotSent(words)
+    words = "gives no way to accounts.example: 407 Authentication Required"
+    assert answer == NotSent(f"{named(proxy_url)} {words}")
+
+
+async def test_a_proxy_that_is_gone(proxied):
+    """It is told that it is the proxy, which one, and where it was named."""
+    async with serving(silent) as proxy_url:
+        proxied(proxy_url)
+    answer = await ask(ELSEWHERE)
+    assert answer == NotSent(f"no connection to {named(proxy_url)}: Connection refused")
+
+
+async def test_a_proxy_without_an_address(proxied, monkeypatch):
+    """The same where its name is not known."""
+
+    def unknown(*arguments, **more):
+        raise socket.gaierror(-3, "secret-1")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    proxied("http://proxy.example:3128")
+    answer = await ask(ELSEWHERE)
+    proxy = "the proxy proxy.example:3128 of HTTPS_PROXY or ALL_PROXY"
+    assert answer == NotSent(f"the name of {proxy} can't be resolved: is the network up?")
+
+
+async def test_a_certificate_behind_a_proxy(proxied, tls):
+    """What is not trusted is the server's, however the way to it was made."""
+
+    async def proxy(stream) -> None:
+        await request_on(stream)
+        await stream.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await anyio.streams.tls.TLSStream.wrap(stream, server_side=True, ssl_context=tls)
+
+    async with serving(proxy) as proxy_url:
+        proxied(proxy_url)
+        answer = await ask(ELSEWHERE)
+    assert type(answer) is NotSent
+    assert "the certificate of accounts.example is not trusted" in answer.words
 
 
 async def test_a_proxy_that_hangs_up(proxied):
@@ -694,7 +819,8 @@ async def test_a_proxy_that_hangs_up(proxied):
     async with serving(replying()) as proxy_url:
         proxied(proxy_url)
         answer = await ask(ELSEWHERE)
-    assert type(answer) is NotSent
+    words = "broke off before the whole answer was there"
+    assert answer == NotSent(f"the connection to {named(proxy_url)} {words}")
 
 
 async def test_a_proxy_that_is_silent(proxied):
@@ -703,7 +829,7 @@ async def test_a_proxy_that_is_silent(proxied):
     async with serving(silent) as proxy_url:
         proxied(proxy_url)
         answer = await ask(ELSEWHERE, timing=timing)
-    assert answer == NotSent("no connection to accounts.example within 0.3 s")
+    assert answer == NotSent(f"no connection to {named(proxy_url)} within 0.3 s")
 
 
 @pytest.mark.parametrize(

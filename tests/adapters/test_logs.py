@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from spotokend.adapters.logs import KEPT, LEVELS, Log
+from spotokend.adapters.logs import KEPT, LEVELS, MINUTE, REPEATS, Log
 from spotokend.rules.secret import Secret
 
 ESCAPE = "\x1b"
@@ -190,6 +190,66 @@ def test_a_traceback_has_no_values_of_variables(stream: io.StringIO):
         log("defect", exc_info=error)
     assert "test_logs.py" in stream.getvalue()
     assert token not in stream.getvalue()
+
+
+# --- floods
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The monotonic clock, at rest."""
+    now = [1000.0]
+    monkeypatch.setattr("spotokend.adapters.logs.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_what_repeats_itself_is_counted(stream: io.StringIO, clock: list[float]):
+    """Ten lines a minute, then one that says how many more there were; then it begins anew."""
+    log = opened(stream)
+    for _ in range(1000):
+        log("refused", level="warning", account="main", words="too many", pid=7)
+    assert len(events(stream)) == REPEATS
+    clock[0] += MINUTE
+    log("refused", level="warning", account="main", words="too many", pid=7)
+    *_, repeated, last = events(stream)
+    assert len(events(stream)) == REPEATS + 2
+    del repeated["timestamp"]
+    assert repeated == {
+        "event": "repeated",
+        "level": "warning",
+        "of": "refused",
+        "times": 1000 - REPEATS,
+        "account": "main",
+        "words": "too many",
+    }
+    assert last["event"] == "refused"
+
+
+def test_what_differs_is_told(stream: io.StringIO, clock: list[float]):
+    """An outage of many accounts is a line for each, whatever else repeats itself."""
+    log = opened(stream)
+    for number in range(100):
+        log("degraded", account=f"account-{number}", words="no answer")
+        log("degraded", account="main", words=f"try {number}")
+        log(f"event-{number}")
+        log("refused")
+    names = [event["event"] for event in events(stream)]
+    assert names.count("degraded") == 200
+    assert names.count("refused") == REPEATS
+    assert len(names) == 300 + REPEATS
+
+
+def test_what_was_counted_is_told_at_the_end(stream: io.StringIO, clock: list[float]):
+    """Whoever looks for the flood that ended the program finds it."""
+    log = opened(stream)
+    for _ in range(REPEATS + 1):
+        log("refused")
+    log.close()
+    repeated = events(stream)[-1]
+    assert (repeated["of"], repeated["times"]) == ("refused", 1)
+    assert repeated.keys() == {"event", "level", "timestamp", "of", "times"}
+    log.close()
+    assert len(events(stream)) == REPEATS + 1
 
 
 # --- before it is open, and at the end

@@ -224,6 +224,49 @@ async def test_a_read_only_store_says_so(store):
         await store.put(row(version=2))
 
 
+def remove_the_folder(path):
+    shutil.rmtree(Path(path).parent)
+
+
+def move_the_folder(path):
+    os.rename(Path(path).parent, Path(path).parent.with_name("elsewhere"))
+
+
+def remove_the_log(path):
+    os.unlink(f"{path}-wal")
+
+
+def put_a_copy_in_its_place(path):
+    shutil.copy(path, f"{path}.copy")
+    os.rename(f"{path}.copy", path)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "change", [remove_the_folder, move_the_folder, remove_the_log, put_a_copy_in_its_place]
+)
+async def test_what_is_written_to_a_file_that_is_gone_is_not_durable(store, path, change):
+    """SQLite goes on with what it has open; the next start would not find it."""
+    await store.begin("main", 1, intent())
+    change(path)
+    with pytest.raises(StoreError, match=f"{path}.* was moved, removed or replaced") as refused:
+        await store.commit(lease(), row(version=2))
+    assert "restart spotokend" in str(refused.value)
+
+
+@pytest.mark.anyio
+async def test_a_folder_that_is_back_is_the_store_again(store, path):
+    """And a commit that was refused meanwhile is the same commit when it is repeated."""
+    await store.begin("main", 1, intent())
+    folder = Path(path).parent
+    os.rename(folder, folder.with_name("elsewhere"))
+    with pytest.raises(StoreError):
+        await store.commit(lease(), row(version=2))
+    os.rename(folder.with_name("elsewhere"), folder)
+    assert await store.commit(lease(), row(version=2)) == 2
+    assert (await store.load("main")).version == 2
+
+
 @pytest.mark.anyio
 async def test_damage_met_on_the_way_says_what_to_do(store, path):
     """Opening repairs; a running store does not rewrite itself under its callers."""

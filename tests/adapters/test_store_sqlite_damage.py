@@ -187,6 +187,60 @@ def test_the_log_counts_too(path, tmp_path):
     assert Path(f"{crashed}.damaged-{STAMP}-wal").read_bytes() == log
 
 
+async def copy_the_log(path, copy):
+    """Of a new store, all of whose rows are in the log alone."""
+    store = await SqliteStore.open(path, now=NOW)
+    await store.put(stored("account-00"))
+    shutil.copy(f"{path}-wal", copy)
+    await store.close()
+
+
+def test_the_log_of_an_empty_file_is_read(tmp_path):
+    """SQLite would delete it unread; what it holds goes on, and both lie aside."""
+    path = tmp_path / "spotokend" / "store.sqlite3"
+    anyio.run(copy_the_log, str(path), tmp_path / "log")
+    log = (tmp_path / "log").read_bytes()
+    path.write_bytes(b"")
+    Path(f"{path}-wal").write_bytes(log)
+
+    accounts, (note,) = repaired(str(path))
+
+    assert accounts == ["account-00"]
+    assert note == (
+        f"{path} is damaged (it is empty); it is kept as {path}.damaged-{STAMP},"
+        " 1 of its rows were carried over"
+    )
+    assert Path(f"{path}.damaged-{STAMP}-wal").read_bytes() == log
+    assert Path(f"{path}.damaged-{STAMP}").read_bytes() == b""
+
+
+def test_an_empty_file_is_told(tmp_path):
+    """Nothing can be carried over, and nobody may wonder where the logins have gone."""
+    path = tmp_path / "spotokend" / "store.sqlite3"
+    path.parent.mkdir()
+    path.touch()
+
+    assert repaired(str(path)) == (
+        [],
+        [f"{path} was empty: what was in it, if anything was, is lost"],
+    )
+    assert repaired(str(path)) == ([], [])
+
+
+def test_what_is_kept_is_what_was_found(path, tmp_path):
+    """Byte by byte, the log beside it as well: SQLite plays it into the file when that is closed."""
+    crashed = tmp_path / "crashed" / "store.sqlite3"
+    crashed.parent.mkdir(mode=0o700)
+    anyio.run(write_and_crash, path, crashed)
+    spoil_page_of("account-20", crashed)
+    found = crashed.read_bytes(), Path(f"{crashed}-wal").read_bytes()
+
+    repaired(str(crashed))
+
+    kept = f"{crashed}.damaged-{STAMP}"
+    assert (Path(kept).read_bytes(), Path(f"{kept}-wal").read_bytes()) == found
+
+
 def test_an_older_schema_is_salvaged_as_such_and_then_upgraded(path):
     """Its rows have the columns of their time, and get the others on the way."""
     added = (*STEPS, ("ALTER TABLE rows ADD COLUMN extra TEXT NOT NULL DEFAULT 'old'",))

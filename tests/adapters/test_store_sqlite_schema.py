@@ -96,7 +96,13 @@ def test_another_programs_database_is_refused(path):
 
 @pytest.mark.parametrize(
     "statement",
-    ["PRAGMA application_id = 1", "PRAGMA user_version = 0", "DROP TABLE tombstones"],
+    [
+        "PRAGMA application_id = 1",
+        "PRAGMA user_version = 0",
+        "PRAGMA user_version = 1025",
+        "PRAGMA user_version = -2147483647",
+        "DROP TABLE tombstones",
+    ],
 )
 def test_a_header_that_contradicts_the_schema_is_damage(connection, path, statement):
     """The rows may be whole nevertheless, so this is for the repair, not for a refusal."""
@@ -171,7 +177,7 @@ def test_what_the_system_refuses_names_the_file():
         (sqlite3.SQLITE_IOERR_WRITE, StoreError, "the disk reports an error"),
         (sqlite3.SQLITE_READONLY_DBMOVED, StoreError, "it can't be written"),
         (sqlite3.SQLITE_BUSY_SNAPSHOT, StoreError, "another program has it open"),
-        (sqlite3.SQLITE_CANTOPEN, StoreError, "it can't be opened"),
+        (sqlite3.SQLITE_CANTOPEN, StoreError, "it, or its log, can't be opened"),
         (sqlite3.SQLITE_CORRUPT_INDEX, Damaged, "restart spotokend"),
         (sqlite3.SQLITE_NOTADB, Damaged, "restart spotokend"),
         (sqlite3.SQLITE_ERROR, sqlite3.OperationalError, "as SQLite says it"),

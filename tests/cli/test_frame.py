@@ -143,7 +143,7 @@ def test_a_frame_fits_whatever_the_scene_holds(
 
 def test_a_frame_of_80_columns(scene_of, account_map):
     """Head, caption, accounts with their bars, happenings."""
-    robot = {"user": None, "display_name": None, "grant_expires_at": None}
+    robot = {"user": None, "display_name": None, "authorized_at": None, "grant_expires_at": None}
     scene = scene_of(account_map(), account_map(account="robot", generation=17, **robot))
     scene.caption = "all is calm"
     scene.tell(Happening(NOW, "main", "info", "token 4"))

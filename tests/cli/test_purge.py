@@ -52,6 +52,7 @@ class Home:
         make_store(self.state / "store.sqlite3")
         make_key(self.state / "key")
         make_dead_socket(self.socket)
+        self.write(self.socket.with_name("main.reminded"))
         self.write(self.units / "spotokend.service")
 
     def look(self, **environ: str) -> purge.Inventory:
@@ -179,6 +180,7 @@ def test_what_damage_upgrades_and_crashes_leave_behind_is_known(home):
         ".config/spotokend/.config-of-mine",
         ".config/systemd/user/spotokend.service.d/README",
         "run/spotokend/other.sock",
+        "run/spotokend/spotokend.sock.unsaved/main.spill.bak",
     ],
 )
 def test_a_guest_in_a_folder_of_ours_is_left_and_named(home, name):
@@ -191,6 +193,22 @@ def test_a_guest_in_a_folder_of_ours_is_left_and_named(home, name):
     assert home.files() == {name}
     assert found.left == {str(guest): "spotokend doesn't use it"}
     assert guest.read_text() == "mine"
+
+
+@pytest.mark.parametrize("socket", ["run/spotokend/spotokend.sock", "sock"])
+def test_answers_that_were_never_saved_go_with_their_folder(home, socket):
+    """Of any account, whole, half written, or put aside; also beside a socket elsewhere."""
+    home.inhabit()
+    home.config.unlink()
+    home.configure(f'[daemon]\nsocket = "~/{socket}"\n')
+    aside = "robot.spill.foreign-key-20260101T000000Z"
+    for name in ("main.spill", "robot.draft", aside, f"{aside}-1"):
+        home.write(home.folder / f"{socket}.unsaved" / name)
+
+    home.purge()
+
+    assert home.files() == set()
+    assert not (home.folder / f"{socket}.unsaved").exists()
 
 
 def test_what_is_beside_the_unit_is_nobody_s_business(home):

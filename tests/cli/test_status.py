@@ -35,7 +35,7 @@ def test_the_table_has_a_row_for_each_account(daemon, status_map, account_map, c
             expires_at=None,
             grant_expires_at=None,
         ),
-        account_map(account="import", grant_expires_at=None),
+        account_map(account="import", authorized_at=None, grant_expires_at=None),
         account_map(
             account="old", display_name=None, due_at=1.0, expires_at=1.0, grant_expires_at=1.0
         ),

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spotokend.cli import status_text, terminal
-from spotokend.cli.status_text import due, left, life_bar, login_end, story, troubles, who
+from spotokend.cli.status_text import due, facts, left, life_bar, login_end, story, troubles, who
 
 NOW = 2_000.0
+CLIENTS = {"spotify": {"flow": "pkce"}, "machine": {"flow": "client_credentials"}}
 
 
 @pytest.fixture
@@ -102,20 +103,34 @@ def test_what_is_left_of_a_token(account_map, expires_at, words):
 
 
 @pytest.mark.parametrize(
-    ("client", "ends_at", "words"),
+    ("changed", "words", "sentence"),
     [
-        ("spotify", NOW + 86_400 * 30, "in 30 days"),
-        ("spotify", NOW, "ended"),
-        ("spotify", None, "unknown"),
-        ("gone", None, "unknown"),
-        ("machine", None, "–"),
+        ({"grant_expires_at": NOW + 86_400 * 30}, "in 30 days", "ends in 30 days, <2594000>"),
+        ({"grant_expires_at": NOW}, "ended", "ended, <2000>"),
+        ({}, "never", "made <1000>, never ends"),
+        (
+            {"authorized_at": None},
+            "unknown",
+            "nobody knows when it ends: it was not made here",
+        ),
+        ({"client": "gone"}, "never", "made <1000>, never ends"),
+        ({"client": "machine", "authorized_at": None}, "–", None),
+        ({"state": "needs_login", "authorized_at": None}, "–", None),
+        ({"state": "sealed", "authorized_at": None}, "–", None),
+    ],
+    ids=[
+        *("ahead", "ended", "endless", "imported", "removed client"),
+        *("client credentials", "no login", "not looked at yet"),
     ],
 )
-def test_when_a_login_ends(status_map, account_map, client, ends_at, words):
-    """An imported one's end is unknown; a machine has none."""
-    clients = {**status_map()["clients"], "machine": {"flow": "client_credentials"}}
+def test_when_a_login_ends(account_map, civil, changed, words, sentence):
+    """It came from elsewhere, or its server's logins don't end; where there is no login, nothing."""
+    endless = {"authorized_at": 1_000.0, "grant_expires_at": None, "why": "", "outcomes": []}
+    account = account_map(**{**endless, **changed})
+    told = [line.split(None, 1)[1] for line in facts(account, CLIENTS, NOW) if "  login " in line]
 
-    assert login_end(account_map(client=client, grant_expires_at=ends_at), clients, NOW) == words
+    assert login_end(account, CLIENTS, NOW) == words
+    assert told == ([] if sentence is None else [sentence])
 
 
 @pytest.mark.parametrize(
@@ -175,7 +190,7 @@ def test_the_story_of_an_account(account_map, civil):
     """Civil times with the distances, and the last attempts."""
     outcome = {"at": 1_000.0, "outcome": "renewed", "words": "a new\x1b token"}
 
-    assert story(account_map(why="it is due then", outcomes=[outcome]), NOW) == [
+    assert story(account_map(why="it is due then", outcomes=[outcome]), CLIENTS, NOW) == [
         "main",
         "  state         fresh, since <1500> (8 min)",
         "  health        ok",
@@ -201,6 +216,7 @@ def test_the_story_of_an_account_in_trouble(account_map, civil):
         scope=[],
         expires_at=1_900.0,
         due_at=1_950.0,
+        authorized_at=None,
         grant_expires_at=None,
         since=None,
         reason="the disk is full",
@@ -210,7 +226,7 @@ def test_the_story_of_an_account_in_trouble(account_map, civil):
         outcomes=[],
     )
 
-    assert story(account, NOW) == [
+    assert story(account, CLIENTS, NOW) == [
         "main",
         "  state         not saved yet",
         "  health        failing",
@@ -220,6 +236,7 @@ def test_the_story_of_an_account_in_trouble(account_map, civil):
         "  scopes        none",
         "  token         ended, <1900>",
         "  refresh       due since, <1950>",
+        "  login         nobody knows when it ends: it was not made here",
         "  on disk       not yet; see the reason",
     ]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 from account_states import GENERATION, NOW, ROTATED, STATES, VERSION, WALL, access, grant, make
 from hypothesis import given
@@ -27,7 +30,7 @@ from spotokend.rules.doubt import (
     strictness,
     turn_passed,
 )
-from spotokend.rules.schedule import DAY, Boot, serving_floor
+from spotokend.rules.schedule import DAY, Boot, Timing, Wall, serving_floor
 
 AUTO, NEVER, GRACE, STRICT = Rotation
 MINUTE, HOUR = 60.0, 3600.0
@@ -292,7 +295,7 @@ def test_the_turn_to_probe_goes_round_the_accounts():
         )
         now = state.probe_at
         if now - probed_at < TURN:
-            accounts[name] = turn_passed(state, Policy(), now)
+            accounts[name] = turn_passed(state, now)
         else:
             probers.append(name)
             probed_at = now
@@ -304,15 +307,62 @@ def test_a_turn_that_passed_counts_as_a_probe():
     """All accounts of an endpoint together ask as often as one would."""
     state = make(Quarantined, incident=True, probe_at=NOW)
     for probes, wait in enumerate((90 * MINUTE, 4 * HOUR, 18 * HOUR), 1):
-        state = turn_passed(state, Policy(), NOW)
+        state = turn_passed(state, NOW)
         assert (state.probes, state.probe_at) == (probes, NOW + wait - 540.0)
-    state = turn_passed(state, Policy(), NOW)
+    state = turn_passed(state, NOW)
     assert (state.probes, state.probe_at) == (4, None)
-    assert turn_passed(state, Policy(), NOW) is state
+    assert turn_passed(state, NOW) is state
 
 
 def test_the_repetition_of_a_refusal_only_waits_its_turn():
     """It is no probe of the incident: nobody else can make it."""
     state = make(Quarantined, grant=ROTATED, probe_at=NOW)
-    after = turn_passed(state, Policy(rotation=NEVER), NOW)
+    after = turn_passed(state, NOW)
     assert (after.probes, after.probe_at) == (0, NOW + TURN)
+
+
+OVER = Policy(rotation=NEVER, grant_life=1000.0)
+"""The grant of these tests was authorized a thousand seconds ago."""
+
+
+@pytest.mark.parametrize("incident", [False, True])
+def test_at_the_end_of_its_life_a_refusal_is_believed(incident):
+    """However many others are refused at that hour, and whatever token came before this one."""
+    state = refuse(make(Waiting, grant=ROTATED, tries=1), policy=OVER, incident=incident)
+    assert (state.incident, state.probe_at, state.grant) == (False, None, ROTATED)
+    assert state.reason == "the login's 0.0116 days are over: refused"
+    half_a_year = make(Waiting, grant=replace(grant(), authorized_at=Wall(WALL - 180 * DAY)))
+    assert refuse(half_a_year, policy=Policy()).reason == "the login's 180 days are over: refused"
+
+
+def test_what_was_a_doubtful_refusal_is_over_when_the_grant_is():
+    """The probe that comes after its end is the last."""
+    before = make(Quarantined, incident=True, probe_at=NOW, probes=2)
+    state = refuse(before, policy=OVER)
+    assert (state.incident, state.probe_at, state.probes) == (False, None, 3)
+    assert state.since == before.since
+
+
+@pytest.mark.parametrize(
+    ("login", "policy"),
+    [
+        (grant(), replace(OVER, grant_life=1000.5)),
+        (grant(authorized_at=None), OVER),
+        (grant(), replace(OVER, grant_life=math.inf)),
+        (None, OVER),
+    ],
+    ids=["not yet", "unknown", "never", "no grant"],
+)
+def test_before_its_end_or_where_nobody_knows_it_a_refusal_is_doubted_as_any(login, policy):
+    """The probes are as they are."""
+    state = refuse(make(Waiting, grant=login), policy=policy, incident=True)
+    assert (state.incident, state.probe_at, state.reason) == (True, NOW + 30 * MINUTE, "refused")
+
+
+def test_the_last_useful_moment_is_by_the_configured_floor():
+    """Up to then the token is served, and a second try might kill it."""
+    policy = Policy(rotation=STRICT, timing=Timing(floor=10.0))
+    again = retry_after_doubt(
+        policy, grant(), access(left=900.0), tries=1, sent_at=NOW, now=NOW, opens_at=NOW, u=0.5
+    )
+    assert again == NOW + 890

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -11,8 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from spotokend.rules import schedule
 from spotokend.rules.gate import (
+    CAUTIOUS,
     INCIDENT_WINDOW,
     LONG_AGO,
+    QUIET,
     YOUNG_GRANT,
     Failure,
     Gate,
@@ -27,10 +31,12 @@ from spotokend.rules.gate import (
     may_start,
     next_chance,
     note,
+    resumed,
     started,
+    together,
     unblock,
 )
-from spotokend.rules.schedule import DAY, DEFAULT_TIMING, NEVER, Boot
+from spotokend.rules.schedule import DAY, DEFAULT_TIMING, NEVER, Boot, Timing
 
 NOW = Boot(1000.0)
 DICE = st.floats(0, 1, exclude_max=True)
@@ -59,9 +65,22 @@ def opens(gate, now=NOW, **how):
     return may_start(gate, now, DEFAULT_TIMING, **how)
 
 
-def test_an_open_gate_lets_eight_through():
+def proven(now=NOW):
+    """A gate whose server has just answered several times."""
+    return Gate(answers=5, answered_at=now)
+
+
+def flying(gate, now=NOW, **how):
+    """How many more may be in flight at once."""
+    many = 0
+    while opens(gate, now, **how):
+        gate, many = started(gate, f"account-{many}"), many + 1
+    return many
+
+
+def test_a_proven_gate_lets_eight_through():
     """And the ninth when one of them has ended."""
-    gate = Gate()
+    gate = proven()
     for number in range(8):
         assert opens(gate)
         gate = started(gate, f"account-{number}")
@@ -69,6 +88,47 @@ def test_an_open_gate_lets_eight_through():
     assert not opens(gate, urgent=True)
     assert next_chance(gate, NOW) == NEVER
     assert opens(ended(gate, "account-3"))
+
+
+def test_few_find_out_whether_the_server_is_there():
+    """All wake up on a train: three requests are lost, not eight. Inside a grace time presses."""
+    assert flying(Gate()) == CAUTIOUS == 3
+    assert flying(Gate(), urgent=True) == 8
+
+
+def test_each_answer_lets_one_more_go_at_once():
+    """Fifty accounts are served within seven round trips: 3, 6, and eights."""
+    gate, round_trips = Gate(), []
+    for _ in range(3):
+        flying = [f"account-{number}" for number in range(8)]
+        flying = [account for account in flying if opens(gate) and (gate := started(gate, account))]
+        round_trips.append(len(flying))
+        for account in flying:
+            gate = ended(answered(gate, NOW), account)
+    assert round_trips == [3, 6, 8]
+
+
+def test_a_failure_makes_it_cautious_again():
+    """What was known of the server is no longer so: after the probe's answer it begins anew."""
+    closed = shut(proven())
+    reopened = answered(started(closed, "two"), Boot(closed.opens_at))
+    assert flying(ended(reopened, "two"), Boot(closed.opens_at)) == CAUTIOUS + 1
+
+
+def test_after_a_quiet_minute_nothing_is_known_any_more():
+    """As after a suspend; what came before does not count again either."""
+    quiet = Boot(NOW + QUIET)
+    assert flying(proven(), Boot(quiet - 0.001)) == 8
+    assert flying(proven(), quiet) == CAUTIOUS
+    assert flying(answered(proven(), quiet), quiet) == CAUTIOUS + 1
+
+
+def test_a_smaller_number_is_kept_to():
+    """What is configured is the most, however well the server answers."""
+    timing = Timing(in_flight=1)
+    assert may_start(proven(), NOW, timing)
+    assert not may_start(started(proven(), "one"), NOW, timing)
+    assert not may_start(started(Gate(), "one"), NOW, timing, urgent=True)
 
 
 def test_a_failure_closes_it_for_the_back_off_computed():
@@ -103,7 +163,7 @@ def test_one_probe_goes_and_the_others_follow_its_outcome():
     assert probing.probe == "two"
     assert not opens(probing, Boot(later + 1000.0))
     assert next_chance(probing, later) == NEVER
-    assert opens(ended(answered(probing), "two"), later)
+    assert opens(ended(answered(probing, later), "two"), later)
     again = ended(fail(probing, "two", now=later), "two")
     assert (again.failures, again.probe) == (2, None)
     assert again.opens_at == later + 1.0
@@ -156,7 +216,7 @@ def test_the_longest_retry_after_counts():
 def test_an_older_request_that_is_answered_takes_no_retry_after_back():
     """It was sent before the server asked for a pause."""
     both = started(started(Gate(), "one"), "two")
-    gate = answered(fail(both, "one", retry_after=60.0))
+    gate = answered(fail(both, "one", retry_after=60.0), NOW)
     assert gate.failures == 0
     assert not opens(gate, Boot(NOW + 59.0))
     assert next_chance(gate, NOW) == closed_until(gate) == NOW + 60.0
@@ -165,8 +225,8 @@ def test_an_older_request_that_is_answered_takes_no_retry_after_back():
 
 def test_an_answer_opens_it():
     """The server serves this client again; nothing is left of the outage."""
-    gate = answered(shut(Gate(failures=20, probe="one")))
-    assert gate == Gate()
+    gate = answered(shut(Gate(failures=20, probe="one")), NOW)
+    assert gate == Gate(answers=1, answered_at=NOW)
 
 
 def test_whoever_waits_makes_a_long_back_off_short_once():
@@ -218,7 +278,8 @@ def test_a_reload_opens_what_was_blocked():
 
 def test_who_is_served_is_not_blocked():
     """A login that was exchanged shows that the provider knows the client."""
-    assert answered(block(Gate(), "unknown client", "mend it")) == Gate()
+    blocked = block(Gate(), "unknown client", "mend it")
+    assert answered(blocked, NOW) == Gate(answers=1, answered_at=NOW)
 
 
 # ---------------------------------------------------------------------------------------- at random
@@ -250,7 +311,8 @@ class Traffic(RuleBasedStateMachine):
         assert moment > self.now
         assert not opens(self.gate, Boot((self.now + moment) / 2))
         self.now = moment
-        assert opens(self.gate, self.now) == (self.gate.in_flight < DEFAULT_TIMING.in_flight)
+        most = DEFAULT_TIMING.in_flight if self.gate.failures else CAUTIOUS
+        assert opens(self.gate, self.now) == (self.gate.in_flight < most)
 
     @rule(urgent=st.sampled_from([False, False, False, True]))
     def one_wants_to_start(self, urgent):
@@ -309,10 +371,11 @@ class Traffic(RuleBasedStateMachine):
     def one_is_answered(self, choice):
         """The others go on."""
         account = self.lands(choice)
-        self.gate = answered(self.gate)
+        self.gate = answered(self.gate, self.now)
         self.over(account)
         self.flying = dict.fromkeys(self.flying, False)
-        assert opens(self.gate, Boot(max(self.now, self.asked_until)))
+        if len(self.flying) < CAUTIOUS:
+            assert opens(self.gate, Boot(max(self.now, self.asked_until)))
 
     @precondition(lambda self: self.flying)
     @rule(choice=st.integers(0, 7))
@@ -462,3 +525,161 @@ def test_what_is_remembered_is_bounded():
     assert note(refusals, account="b", refused=False, trouble=False, now=later).tried == (
         (later, "b", False),
     )
+
+
+# ------------------------------------------------------------------------------ across a restart
+
+
+def resume(*told, gate=None, now=NOW):
+    """The gate after a start, from what the rows tell."""
+    gate = gate or Gate()
+    for part in told:
+        gate = resumed(gate, part, now=now, timing=DEFAULT_TIMING)
+    return gate
+
+
+def test_a_restart_in_an_outage_goes_on_with_the_back_off():
+    """The same failures, the same moment, one probe; and the next failure waits longer."""
+    before = Gate()
+    for number in range(4):
+        before = shut(before, now=Boot(NOW + number * 100))
+    now = Boot(NOW + 301)
+    after = resume(before, now=now)
+    assert (after.failures, after.opens_at, after.reason) == (4, before.opens_at, "no answer")
+    assert not opens(after, now)
+    assert opens(after, after.opens_at)
+    probing = started(after, "two")
+    assert not opens(probing, after.opens_at)
+    later = ended(fail(probing, "two", now=after.opens_at), "two")
+    assert later.opens_at - after.opens_at == 0.5 * 16
+
+
+def test_what_one_account_was_asked_to_wait_holds_for_all():
+    """Retry-After in a single row; the others tell nothing."""
+    asked = shut(retry_after=13_749.0)
+    gate = resume(Gate(), asked, Gate())
+    assert gate.asked_until == NOW + 13_749
+    assert gate.opens_at == asked.opens_at > gate.asked_until
+    assert not opens(gate, Boot(NOW + 13_748), urgent=True)
+
+
+def test_of_several_rows_the_most_closed_counts():
+    """In whatever order they are read."""
+    rows = [
+        Gate(failures=1, opens_at=Boot(NOW + 1), reason="first"),
+        Gate(failures=5, opens_at=Boot(NOW + 30), reason="last"),
+        Gate(failures=2, opens_at=Boot(NOW + 9), reason="second", hurried=True),
+        Gate(asked_until=Boot(NOW + 7)),
+    ]
+    expected = Gate(
+        failures=5,
+        opens_at=Boot(NOW + 30),
+        asked_until=Boot(NOW + 7),
+        hurried=True,
+        reason="last",
+    )
+    assert resume(*rows) == resume(*reversed(rows)) == expected
+
+
+def test_a_back_off_that_is_long_over_is_forgotten():
+    """After a day off nobody waits for a probe; a loop of restarts has to."""
+    told = Gate(failures=9, opens_at=Boot(NOW - 60.0))
+    assert resume(told).failures == 9
+    assert resume(told, now=Boot(NOW + 0.1)) == Gate()
+
+
+@pytest.mark.parametrize("ahead", [1e3, 1e9, math.inf])
+def test_no_wrong_clock_closes_it_for_longer_than_a_pause_can_be(ahead):
+    """A civil clock that was in another century, then or now: the longest back-off, from now on."""
+    gate = resume(Gate(failures=3, opens_at=Boot(NOW + ahead)))
+    assert (gate.failures, gate.opens_at) == (3, NOW + 60)
+    asked = resume(Gate(asked_until=Boot(NOW + DAY + ahead)))
+    assert asked.asked_until == LONG_AGO
+
+
+def test_what_several_rows_tell_of_an_endpoint_is_put_together():
+    """Refused and served, in the order of time; the last trouble, the last probe."""
+    parts = [
+        Refusals(tried=((Boot(9.0), "b", True),), trouble_at=Boot(3.0)),
+        Refusals(tried=((Boot(5.0), "a", False),), probed_at=Boot(4.0)),
+        Refusals(trouble_at=Boot(2.0), probed_at=Boot(1.0)),
+    ]
+    assert together(parts) == Refusals(
+        tried=((Boot(5.0), "a", False), (Boot(9.0), "b", True)),
+        trouble_at=Boot(3.0),
+        probed_at=Boot(4.0),
+    )
+    assert together([]) == Refusals()
+
+
+def test_of_very_many_rows_the_latest_are_enough():
+    """With a hundred thousand accounts, too."""
+    parts = [Refusals(tried=((Boot(float(n)), f"account-{n}", False),)) for n in range(3000)]
+    kept = together(parts).tried
+    assert (len(kept), kept[-1][0]) == (1000, 2999.0)
+
+
+def test_what_an_attempt_met_takes_nothing_from_the_turn_of_the_probes():
+    """Neither trouble nor an answer."""
+    known = Refusals(probed_at=NOW)
+    for trouble in (False, True):
+        after = note(known, account="a", refused=False, trouble=trouble, now=Boot(NOW + 1))
+        assert after.probed_at == NOW
+
+
+SLOW = Timing(
+    backoff_base=100.0, backoff_cap=1000.0, backoff_cap_waiting=400.0, retry_after_cap=5.0
+)
+
+
+def test_the_figures_are_those_of_the_configuration():
+    """Back-off, back-off while somebody waits, and what is believed of a Retry-After."""
+    once = Failure("no answer")
+    closed = failed(Gate(), "one", once, now=NOW, u=0.5, waiting=False, timing=SLOW)
+    assert closed.opens_at == NOW + 50
+    hurried = hurry(replace(closed, failures=9), now=NOW, u=0.1, timing=SLOW)
+    assert hurried.opens_at == NOW + 40
+    asked = Failure("slow down", retry_after=60.0)
+    told = failed(Gate(), "one", asked, now=NOW, u=0.5, waiting=False, timing=SLOW)
+    assert told.asked_until == NOW + 5
+    assert resumed(Gate(), told, now=NOW, timing=SLOW).asked_until == NOW + 5
+
+
+def test_an_answer_forgets_all_of_the_outage():
+    """The next one is hurried and probed as if it were the first."""
+    closed = Gate(
+        failures=3, opens_at=NOW, hurried=True, probe="one", reason="no answer", hint="no"
+    )
+    assert answered(closed, NOW) == Gate(answers=1, answered_at=NOW)
+
+
+def test_trouble_is_noted_without_what_is_long_over():
+    """Nothing else would ever let go of it while the provider is down."""
+    old = Refusals(tried=((Boot(NOW - INCIDENT_WINDOW), "one", False),))
+    after = note(old, account="two", refused=False, trouble=True, now=NOW)
+    assert after == Refusals(trouble_at=NOW)
+
+
+def test_a_refusal_of_ten_minutes_ago_is_none_of_ten_minutes():
+    """With it there would be two, and an incident."""
+    old = ((Boot(NOW - INCIDENT_WINDOW), "one", True), (NOW, "two", True))
+    assert not incident(Refusals(tried=old), now=NOW, grant_age=YOUNG_GRANT)
+
+
+def test_who_was_on_the_way_before_leaves_the_probe_alone():
+    """Its end makes no way for a second probe."""
+    both = started(started(Gate(), "one"), "three")
+    closed = ended(fail(both, "one"), "one")
+    probing = started(closed, "two")
+    after = ended(probing, "three")
+    assert (after.probe, after.in_flight) == ("two", 1)
+    assert not opens(after, Boot(closed.opens_at))
+
+
+def test_when_there_is_a_next_chance():
+    """Of a closed gate its moment; none once that is there, while one probes, or while blocked."""
+    asked = replace(shut(), asked_until=Boot(NOW + 60.0))
+    assert next_chance(asked, NOW) == NOW + 60.0
+    assert next_chance(asked, asked.asked_until) == NEVER
+    assert next_chance(started(asked, "two"), NOW) == NEVER
+    assert next_chance(block(asked, "unknown client", "mend it"), NOW) == NEVER

@@ -75,8 +75,9 @@ from spotokend.rules.account import (
     Waiting,
 )
 from spotokend.rules.doubt import next_attempt, strictness
-from spotokend.rules.lifecycle import CLOCKS_SPREAD, NO_ACCESS_TOKEN, advance
+from spotokend.rules.lifecycle import CLOCKS_SPREAD, advance
 from spotokend.rules.oauth import Issued
+from spotokend.rules.saving import NO_ACCESS_TOKEN
 from spotokend.rules.schedule import NEVER, Boot, Wall
 from spotokend.rules.secret import Secret
 from spotokend.rules.transitions import TRANSITIONS, due_at, need, usable
@@ -803,3 +804,48 @@ def test_another_schedule_counts_from_the_reload_on():
     assert step(woken, Reconfigured()) is woken
     on_demand = Policy(proactive=False)
     assert step(woken, Reconfigured(), policy=on_demand).due_at == NEVER
+
+
+def test_an_account_says_what_it_waits_for():
+    """Whoever looks at it finds that another host has it, or that its token was reported."""
+    held = step(STATES["refreshing in doubt"], Held(MINE, Boot(NOW + 30.0)))
+    assert (held.reason, held.since) == ("another host is refreshing it", WALL - 60.0)
+    reported = step(STATES["fresh"], TokenRejected(GENERATION))
+    assert reported.reason == "the API refused the access token"
+
+
+def test_a_probe_that_another_host_is_about_to_make_comes_later():
+    """The refusal stays, and so does its access token."""
+    probing = STATES["probing an incident"]
+    after = step(probing, Held(MINE, Boot(NOW + 30.0)))
+    assert after == replace(INCIDENT, probe_at=NOW + 30.0)
+    assert after.access == probing.access is not None
+
+
+def test_a_refused_client_puts_the_probe_of_a_refused_grant_off():
+    """By half an hour: before the client is mended no probe can tell anything."""
+    after = step(replace(INCIDENT, probe_at=NOW), ClientRefused("", REASON, "mend it"))
+    assert after == replace(INCIDENT, probe_at=NOW + 1800.0)
+    kept = step(make(Quarantined), ClientRefused("", REASON, "mend it"))
+    assert kept.probe_at is None
+
+
+def test_a_server_that_sends_no_access_token_is_known_since_when():
+    """By the clock of the user."""
+    begun = step(STATES["refreshing"], Answered(MINE, grant(3), None))
+    assert begun.since == WALL
+    going_on = step(STATES["refreshing after failures"], Answered(MINE, grant(3), None))
+    assert going_on.since == WALL - 60.0
+
+
+def test_a_lease_in_the_way_of_a_doubt_is_a_trouble_from_now_on():
+    """Nothing was wrong so far: this is its beginning."""
+    before = make(Refreshing, attempt=attempt(tries=2), since=None)
+    assert step(before, Held(MINE, Boot(NOW + 30.0))).since == WALL
+
+
+def test_a_grace_that_ends_now_is_over():
+    """What is overdue then is spread as any other when the clocks moved."""
+    end = STATES["waiting in grace"].grace_until
+    after = step(STATES["waiting in grace"], ClocksMoved(), now=end, u=0.5)
+    assert after.retry_at == end + CLOCKS_SPREAD / 2

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spotokend.errors import BadRequest, UnknownMethod
-from spotokend.rules.methods import METHODS, Right, check
+from spotokend.rules.methods import BOOLEAN, METHODS, Argument, Method, Right, check
 
 CONTRACT = {
     "hello": ["client?"],
@@ -83,6 +83,19 @@ class TestTable:
             assert method.documentation.endswith(".")
             assert all(argument.meaning for argument in method.arguments.values())
 
+    def test_row(self):
+        """A method finds its arguments by name, in their order, and knows those that it needs."""
+        may = Argument("may", BOOLEAN, "if you like")
+        must = Argument("must", BOOLEAN, "if you please", required=True)
+        method = Method("do", Right.REFRESH, "Does it.", may, must)
+        assert (method.name, method.right, method.documentation) == (
+            "do",
+            Right.REFRESH,
+            "Does it.",
+        )
+        assert list(method.arguments.items()) == [("may", may), ("must", must)]
+        assert method.required == (must,)
+
     def test_fixed(self):
         """Nobody adds a method at run time."""
         with pytest.raises(TypeError):
@@ -104,6 +117,7 @@ class TestAccepted:
             ("token", {b"account": b"main"}, {"account": "main"}),
             ("token", {"account": None, "scopes": None}, {}),
             ("token", {"account": "A" * 60}, {"account": "A" * 60}),
+            ("hello", {"client": "a" * 8192}, {"client": "a" * 8192}),
             ("token", {"account": "0._-"}, {"account": "0._-"}),
             ("reject", {"generation": 0}, {"generation": 0}),
             ("reject", {"generation": 2**64 - 1}, {"generation": 2**64 - 1}),
@@ -112,6 +126,7 @@ class TestAccepted:
             ("status", {"limit": 50}, None),
             ("login_finish", {"login_id": "1", "redirect_url": "http://x/?code=c"}, None),
             ("stop", {"whatever": object()}, {}),
+            ("stop", {"": 1, "a" * 8193: 1}, {}),
         ],
     )
     def test_arguments(self, method, arguments, expected):
@@ -222,8 +237,10 @@ class TestRefused:
             ("", "''", ""),
             ("\x1b[31m", "'\\x1b[31m'", ""),
             ("é" * 70_000, "'" + 57 * r"\xe9" + "...'", ""),
+            ("é" * 60, "'" + 60 * r"\xe9" + "'", ""),
+            ("é" * 61, "'" + 57 * r"\xe9" + "...'", ""),
         ],
-        ids=["near", "case", "later", "other", "empty", "control", "long"],
+        ids=["near", "case", "later", "other", "empty", "control", "long", "just", "over"],
     )
     def test_unknown_method(self, method, shown, near):
         """The nearest name is offered, all are listed, and what came is shown short and harmless."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import product
 
@@ -32,6 +33,7 @@ from spotokend.rules.account import (
     Answered,
     Blocked,
     ClientRefused,
+    ClocksMoved,
     Elsewhere,
     EndpointBack,
     Failed,
@@ -41,6 +43,7 @@ from spotokend.rules.account import (
     LoggedOut,
     NeedsLogin,
     Policy,
+    ProbeTaken,
     Quarantined,
     Reconfigured,
     Refreshing,
@@ -61,6 +64,7 @@ from spotokend.rules.notice import (
     Health,
     Level,
     Notice,
+    ending,
     health,
     hint,
     in_words,
@@ -70,7 +74,7 @@ from spotokend.rules.notice import (
     refusal,
     why,
 )
-from spotokend.rules.schedule import NEVER, Boot
+from spotokend.rules.schedule import NEVER, Boot, Timing, Wall
 
 OK, DEGRADED, FAILING = Health
 LOGIN = "spotokend login ada"
@@ -78,6 +82,7 @@ ROOM = "make room on the disk that holds the store, or make it writable"
 OPEN = Gate()
 CLOSED = Gate(failures=1, opens_at=Boot(NOW + 20.0), reason="503")
 ASKED = Gate(asked_until=Boot(NOW + 600.0))
+PASSED = Gate(asked_until=NOW)
 PROBING = Gate(failures=1, opens_at=Boot(NOW - 1.0), reason="503", probe="other")
 BLOCKED = Gate(blocked=True, reason="unknown client", hint="mend it")
 GATES = [OPEN, CLOSED, ASKED, PROBING, BLOCKED]
@@ -95,6 +100,7 @@ GATES = [OPEN, CLOSED, ASKED, PROBING, BLOCKED]
         (5969.0, "99 min"),
         (5970.0, "2 h"),
         (13_749.0, "4 h"),
+        (40.505 * 3600, "41 h"),
         (47 * 3600.0, "47 h"),
         (48 * 3600.0, "2 days"),
         (180 * 86_400.0, "180 days"),
@@ -177,6 +183,11 @@ def test_the_health_of_each_state(state, expected):
         (make(Waiting, failures=1), REASON, None),
         (make(Unsaved), None, None),
         (make(Unsaved, failures=1), f"the new token is not on disk yet: {REASON}", ROOM),
+        (
+            make(Unsaved, failures=1, spilled=True),
+            f"the new token is not on disk yet: {REASON}; a sealed copy lies beside the socket",
+            ROOM,
+        ),
         (make(Elsewhere), None, None),
         (make(Quarantined), REASON, LOGIN),
         (make(Blocked), REASON, "mend it"),
@@ -211,6 +222,7 @@ RELOAD = "the provider refuses this client; nothing is sent before a reload"
         (make(Fresh, due_at=NOW), CLOSED, TROUBLE.format("503", "20 s")),
         (make(Fresh, due_at=NOW), PROBING, TROUBLE.format("503", "0 s")),
         (make(Fresh, due_at=NOW), ASKED, TROUBLE.format("it asked for a pause", "10 min")),
+        (make(Fresh, due_at=NOW), PASSED, "ahead of the token's end; due in 0 s"),
         (make(Waiting, failures=1), OPEN, f"{REASON}; next try in 10 s"),
         (make(Waiting, reason=None), OPEN, "there is no token yet; next try in 10 s"),
         (make(Waiting, failures=1), CLOSED, TROUBLE.format("503", "20 s")),
@@ -457,6 +469,114 @@ def test_a_token_that_is_not_on_disk_is_told_once(was):
     assert account.meets(Saved(MINE, 9)) == [("recovered", "info")]
 
 
+def test_what_still_lies_beside_the_socket_is_told_at_a_start():
+    """The disk has taken nothing since; the log of this start must say so, too."""
+    taken_up = make(Unsaved, failures=1, spilled=True, generation=GENERATION + 1)
+    account = Account(make(Sealed))
+    assert account.meets(Unsealed(taken_up)) == [("not_durable", "error")]
+    assert account.meets(SaveFailed(MINE, "the disk is full")) == []
+    assert account.meets(Saved(MINE, 9)) == [("recovered", "info")]
+
+
+DAYS = 86_400.0
+LIFE = Policy().grant_life
+
+
+def ends_in(days, **fields):
+    """A grant with that much left."""
+    return grant(authorized_at=Wall(WALL + days * DAYS - LIFE), **fields)
+
+
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [
+        (31, None),
+        (30, "the login ends in 30 days"),
+        (6.1, "the login ends in 6 days"),
+        (0.75, "the login ends in 18 h"),
+        (0, "the login has reached its end; it is tried, and will be refused before long"),
+        (-9, "the login has reached its end; it is tried, and will be refused before long"),
+    ],
+)
+def test_a_login_that_ends_is_said_in_words(days, words):
+    """From the first stage on, in whatever state the account is."""
+    for kind in (Fresh, Waiting, Unsaved):
+        assert ending(make(kind, grant=ends_in(days)), Policy(), WALL) == words
+
+
+@pytest.mark.parametrize(
+    ("state", "life"),
+    [
+        (make(Fresh, grant=None), LIFE),
+        (make(Fresh, grant=grant(authorized_at=None)), LIFE),
+        (make(Fresh, grant=ends_in(1)), math.inf),
+        (make(Sealed), LIFE),
+    ],
+    ids=["client credentials", "unknown", "never", "sealed"],
+)
+def test_of_an_end_that_nobody_knows_nothing_is_said(state, life):
+    """No guess."""
+    assert ending(state, Policy(grant_life=life), WALL) is None
+
+
+def renewed(before, after):
+    """What the answer to a refresh tells of the login's end."""
+    account = Account(make(Refreshing, grant=before), Policy())
+    change = Change(
+        "ada",
+        OK,
+        account.state,
+        account.state,
+        account.policy,
+        NOW,
+        WALL,
+    )
+    event = Answered(MINE, after, access(GENERATION + 1, left=3600.0))
+    state = advance(account.state, event, now=NOW, wall=WALL, u=0.5, policy=account.policy)
+    told = notices(replace(change, after=state))
+    return [notice for notice in told if notice.kind == "grant_expiring"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "level"),
+    [
+        (30, Level.INFO),
+        (14, Level.INFO),
+        (7, Level.WARNING),
+        (3, Level.WARNING),
+        (1, Level.WARNING),
+    ],
+)
+def test_each_stage_of_a_logins_end_is_told_once(stage, level):
+    """With the answer of the refresh in which it is reached; not with the next one."""
+    login = ends_in(stage - 0.1)
+    (notice,) = renewed(login, replace(login, stage=stage))
+    assert (notice.level, notice.account, notice.hint) == (level, "ada", LOGIN)
+    assert notice.message == ending(make(Fresh, grant=login), Policy(), WALL)
+    assert renewed(replace(login, stage=stage), replace(login, stage=stage)) == []
+
+
+def test_of_stages_that_were_passed_over_only_the_last_is_told():
+    """The program was off; and a clock that goes back tells nothing at all."""
+    login = ends_in(2)
+    assert len(renewed(replace(login, stage=30), replace(login, stage=3))) == 1
+    assert renewed(replace(login, stage=3), replace(login, stage=30)) == []
+    assert renewed(replace(login, stage=3), replace(login, stage=None)) == []
+    assert renewed(None, None) == []
+
+
+def test_only_an_answer_tells_of_the_end():
+    """Unsealing, locking, a failure: nobody hears of it again."""
+    login = ends_in(2, stage=3)
+    for before, event in (
+        (make(Sealed), Unsealed(make(Fresh, grant=login))),
+        (make(Refreshing, grant=login), Failed(MINE, "503", NOW)),
+        (make(Unsaved, grant=login), SaveFailed(MINE, "full")),
+        (make(Unsaved, grant=login), Saved(MINE, 9)),
+    ):
+        assert "grant_expiring" not in [kind for kind, _ in Account(before).meets(event)]
+
+
 def test_a_report_tells_nothing_new_of_the_disk():
     """The token is another matter."""
     account = Account(make(Unsaved, failures=1))
@@ -502,3 +622,68 @@ def test_no_word_holds_a_secret():
             change = Change("ada", was, state, after, policy, NOW, WALL)
             assert PLANTED not in str([notice.to_wire() for notice in notices(change)])
             assert PLANTED not in repr(change)
+
+
+def test_how_little_is_left_of_a_token_is_measured_by_the_configuration():
+    """Its own margin, where it has another than the usual one."""
+    patient = Policy(timing=Timing(quiet_margin=100.0))
+    state = make(Waiting, failures=1, access=LITTLE)
+    assert (health(state, Policy(), NOW), health(state, patient, NOW)) == (DEGRADED, OK)
+
+
+@pytest.mark.parametrize(
+    ("was", "before", "after", "expected"),
+    [
+        (
+            OK,
+            make(Refreshing),
+            INCIDENT,
+            (
+                "incident",
+                "the provider refuses logins that should be good; they are kept and tried again",
+                None,
+            ),
+        ),
+        (
+            OK,
+            make(Unsaved),
+            make(Unsaved, failures=1),
+            ("not_durable", f"the new token is not on disk yet: {REASON}", ROOM),
+        ),
+        (
+            OK,
+            make(Refreshing),
+            make(Waiting, failures=1, access=None),
+            ("degraded", REASON, "spotokend status ada"),
+        ),
+        (
+            OK,
+            make(Refreshing),
+            make(Waiting, failures=1, access=None, reason=None),
+            ("degraded", "no token", "spotokend status ada"),
+        ),
+        (
+            FAILING,
+            make(Unsaved),
+            make(Fresh),
+            ("recovered", "the token is fresh again", None),
+        ),
+        (
+            OK,
+            make(Refreshing),
+            make(Unsaved, generation=GENERATION + 1),
+            ("token", "a new token, good for 15 min", None),
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_what_each_notice_says(was, before, after, expected):
+    """Its words and its cure."""
+    told = notices(Change("ada", was, before, after, Policy(), NOW, WALL))
+    assert (told[-1].kind, told[-1].message, told[-1].hint) == expected
+
+
+def test_an_incident_is_told_once_however_often_its_probe_is_put_off():
+    """The clocks moved, or another account has probed in its place."""
+    due = replace(INCIDENT, probe_at=NOW)
+    assert Account(due).meets(ClocksMoved(), ProbeTaken()) == []

@@ -1,6 +1,7 @@
 """Requests to an authorization server, and what is read from its answers."""
 
 import json
+import time
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import pytest
@@ -606,6 +607,9 @@ def test_an_error_that_is_not_known(error, named):
         ("1.5", 1.5),
         ("0", 1.0),
         ("13749", 13749.0),
+        ("2, 7", 7.0),
+        ("7,2 , 1.5", 7.0),
+        ("2, soon", None),
         ("9" * 5000, TIMING.retry_after_cap),
         ("Sun, 06 Nov 1994 08:50:37 GMT", 60.0),
         ("Sunday, 06-Nov-94 08:50:37 GMT", 60.0),
@@ -623,8 +627,26 @@ def test_an_error_that_is_not_known(error, named):
     ],
 )
 def test_retry_after(value, seconds):
-    """Seconds or a date in any of the three forms (RFC 9110, 5.6.7), between a second and a day."""
+    """Seconds or a date in any of the three forms (RFC 9110, 5.6.7), between a second and a day.
+
+    Where it comes more than once, as a proxy may add its own, the longest of them.
+    """
     assert answer(429, {}, headers={"retry-after": value}).retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("sent", "seconds"),
+    [
+        ("Thu, 01 Jan 2026 00:00:00 GMT", 60.0),
+        ("Thu Jan  1 00:00:30 2026", 30.0),
+        ("Fri, 02 Jan 2026 00:00:00 GMT", 1.0),
+        ("long ago", TIMING.retry_after_cap),
+    ],
+)
+def test_retry_after_as_a_date_counts_from_the_servers_own(sent, seconds):
+    """This host's clock is decades behind: were it asked, the longest pause would be kept."""
+    headers = {"retry-after": "Thu, 01 Jan 2026 00:01:00 GMT", "date": sent}
+    assert answer(503, {}, headers=headers).retry_after == seconds
 
 
 def test_retry_after_with_an_unknown_error():
@@ -709,3 +731,121 @@ def test_numbers_in_json():
         "id": 9007199254740993,
         "n": float("inf"),
     }
+
+
+def test_each_request_is_made_of_what_it_is_given():
+    """The same table, asked for when the test runs."""
+    for registered, named, basic in (
+        (PUBLIC, (("client_id", "client-1"),), None),
+        (CONFIDENTIAL, (), BASIC),
+    ):
+        for proof, verifier in (((), None), ((("code_verifier", VERIFIER),), VERIFIER)):
+            exchange = code_request(registered, code=CODE, verifier=verifier, redirect_uri=REDIRECT)
+            fields = ("code", CODE), ("redirect_uri", REDIRECT), *proof, *named
+            assert exchange == TokenRequest(
+                url=TOKEN_URL,
+                form=(("grant_type", "authorization_code"), *fields),
+                basic=basic,
+                grant_type="authorization_code",
+            )
+        assert refresh_request(registered, CODE) == TokenRequest(
+            url=TOKEN_URL,
+            form=(("grant_type", "refresh_token"), ("refresh_token", CODE), *named),
+            basic=basic,
+            grant_type="refresh_token",
+        )
+        assert client_credentials_request(registered) == TokenRequest(
+            url=TOKEN_URL,
+            form=(("grant_type", "client_credentials"), *named),
+            basic=basic,
+            grant_type="client_credentials",
+        )
+
+
+def test_the_longest_address_and_the_first_redirect():
+    """Both bounds are where they are said to be."""
+    query = "code=code-1&state=state-1&more="
+    longest = query + "x" * (ADDRESS_LIMIT - len(query))
+    assert read_redirect(longest, redirect_uri=REDIRECT, state=STATE) == Code(CODE)
+    assert isinstance(read_redirect(longest + "x", redirect_uri=REDIRECT, state=STATE), NotThis)
+    assert isinstance(answer(299, {"access_token": "access-1"}), Issued)
+    assert isinstance(answer(300, {"access_token": "access-1"}), Transient)
+
+
+def test_a_pause_is_passed_on_with_whatever_comes_with_it():
+    """Of an error that passes, of one that is not known; clamped as it is configured."""
+    timing = Timing(retry_after_cap=50.0)
+    for value in ("3600", "Sun, 06 Nov 1994 09:49:37 GMT", "Sun, 06 Nov 1994 09:49:37"):
+        headers = {"retry-after": value}
+        found = read_answer(429, headers, b"", timing=timing, now=NOW)
+        assert isinstance(found, Transient)
+        assert found.retry_after == 50.0
+    for error in ("server_error", "temporarily_unavailable", "never_heard_of"):
+        found = answer(400, {"error": error}, headers={"retry-after": "900"})
+        assert isinstance(found, Transient)
+        assert (found.retry_after, found.status) == (900.0, 400)
+
+
+def test_no_other_alphabet_makes_a_token_type():
+    """It goes into a header, which takes ASCII alone."""
+    kept = answer(fields={"access_token": "access-1", "token_type": "Bäreŗ"})
+    assert isinstance(kept, Issued)
+    assert kept.token_type == "Bearer"
+
+
+@pytest.mark.parametrize(
+    ("pasted", "words"),
+    [
+        ("x" * 40_000, "that is too long to be the address that the browser ended on"),
+        (f"{GOOD}&code=code-2", "that address says something twice: copy it again, once"),
+        (
+            f"{REDIRECT}?code=code-1",
+            "that address has no state: copy all of it, from http to the last character",
+        ),
+        (
+            f"{REDIRECT}?code=code-1&state=state-0",
+            (
+                "that address belongs to another login attempt:"
+                " open the link that was shown last, and copy where it ends"
+            ),
+        ),
+        (
+            f"{REDIRECT}?state=state-1",
+            "that address has no code: copy all of it, from http to the last character",
+        ),
+        (
+            "http://127.0.0.1/other?state=state-1",
+            f"that is not the address of this login: copy the one that begins with {REDIRECT}",
+        ),
+    ],
+)
+def test_what_is_said_of_a_wrong_address(pasted, words):
+    """Each of them says what to copy instead."""
+    assert read(pasted) == NotThis(words)
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [("slow_network", "slow_network"), ("AQDz1-refresh-token", "one without a proper name")],
+)
+def test_what_is_said_of_an_error_that_is_not_known(error, name):
+    """Its name, where it can be one."""
+    words = f"the server refused with an error that is not known here: {name}"
+    assert answer(400, {"error": error}) == Transient(
+        words=words, in_doubt=False, retry_after=UNKNOWN_REFUSAL_PAUSE, status=400
+    )
+
+
+def test_a_date_without_a_zone_is_read_alike_in_each_country(monkeypatch):
+    """It is UTC (RFC 9110, 5.6.7), wherever this host stands."""
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TZ", "ELSEWHERE-9")
+        time.tzset()
+        found = answer(429, {}, headers={"retry-after": "Sun Nov  6 08:50:37 1994"})
+    time.tzset()
+    assert found.retry_after == 60.0
+
+
+def test_of_a_long_text_only_its_beginning_is_looked_at():
+    """Whatever a server sends, little time is spent on its words."""
+    assert [outside_text(" " * blanks + "x") for blanks in (9_999, 10_000)] == ["x", None]

@@ -3,6 +3,7 @@
 import pytest
 
 from spotokend.rules.refusals import (
+    CERTIFICATES,
     HINTS,
     REFUSALS,
     STATUSES,
@@ -10,6 +11,7 @@ from spotokend.rules.refusals import (
     Refusal,
     Status,
     by_status,
+    certificate,
     refusal,
 )
 
@@ -47,6 +49,31 @@ def test_each_number_has_a_row():
 def test_each_row_names_its_source():
     """No row without words for people and the place where it was seen or defined."""
     assert [row for row in (*REFUSALS, *STATUSES) if not (row.words and row.source)] == []
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [
+        (9, "is this host's clock right? It says 1970-01-01"),
+        (10, "if this host's clock is right, which says 1970-01-01"),
+        (18, "name it in SSL_CERT_FILE and start the daemon anew"),
+        (19, "name it in SSL_CERT_FILE and start the daemon anew"),
+        (20, "name it in SSL_CERT_FILE and start the daemon anew"),
+        (62, "or correct the URLs of the client"),
+        (64, "or correct the URLs of the client"),
+    ],
+)
+def test_a_certificate_that_proves_nothing_has_a_cure(number: int, cure: str):
+    """Time, name and signature have one each: none sends the user to the wrong place."""
+    words = certificate(number, peer="accounts.example", said="so", today="1970-01-01")
+    assert words.endswith(cure)
+    assert "accounts.example" in words
+
+
+def test_a_certificate_nobody_has_numbered():
+    """What isn't in the table is about the signature, and is told in OpenSSL's words."""
+    words = certificate(max(CERTIFICATES) + 1000, peer="a", said="never seen", today="")
+    assert "the certificate of a is not trusted (never seen)" in words
 
 
 def test_what_a_login_does_not_cure_has_a_hint():

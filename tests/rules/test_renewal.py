@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 from account_states import NOW, ROTATED, WALL, grant
 from hypothesis import given
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 from spotokend.rules import renewal
 from spotokend.rules.account import Access, Grant
 from spotokend.rules.oauth import Issued
-from spotokend.rules.schedule import Boot
+from spotokend.rules.schedule import DAY, Boot, Wall
 from spotokend.rules.secret import Secret
 
 TOKENS = st.none() | st.sampled_from(["planted-refresh-1", "planted-refresh-2", "new"]).map(Secret)
@@ -102,3 +105,31 @@ def test_without_an_access_token_there_is_none():
     answer = issued(access_token=None, refresh_token=Secret("new"))
     assert renewal.access(answer, scopes=(), sent_at=NOW, generation=7) is None
     assert renewal.renewed(grant(), answer).refresh_token == Secret("new")
+
+
+@pytest.mark.parametrize(
+    ("left", "stage"),
+    [(31, None), (30, 30), (20, 30), (14, 14), (7.5, 14), (7, 7), (3, 3), (1, 1), (0, 1), (-9, 1)],
+)
+def test_a_renewed_grant_knows_how_near_its_end_is(left, stage):
+    """In days; also when it went further away, because a clock or a configuration was wrong."""
+    life = 180 * DAY
+    login = grant(stage=3, authorized_at=Wall(WALL + left * DAY - life))
+    assert renewal.staged(login, now=WALL, grant_life=life) == replace(login, stage=stage)
+
+
+@pytest.mark.parametrize(
+    ("authorized_at", "life"), [(None, 180 * DAY), (Wall(0.0), math.inf)], ids=["unknown", "none"]
+)
+def test_an_end_that_nobody_knows_is_never_near(authorized_at, life):
+    """An imported grant, or a server whose grants don't end."""
+    login = grant(stage=3, authorized_at=authorized_at)
+    assert renewal.staged(login, now=WALL, grant_life=life).stage is None
+
+
+def test_the_kind_of_a_token_is_the_answers():
+    """It goes into a header in front of the token."""
+    answer = replace(issued(), token_type="DPoP")
+    kept = renewal.access(answer, scopes=(), sent_at=NOW, generation=1)
+    assert kept is not None
+    assert kept.token_type == "DPoP"

@@ -216,6 +216,49 @@ def test_a_grant_ends_half_a_year_after_the_consent(authorized_at, life, end):
     assert schedule.grant_end(authorized_at, life) == end
 
 
+@pytest.mark.parametrize(
+    ("days", "stage"),
+    [
+        (180, None),
+        (30.01, None),
+        (30, 30),
+        (14.01, 30),
+        (14, 14),
+        (7, 7),
+        (3, 3),
+        (1.01, 3),
+        (1, 1),
+        (-5, 1),
+    ],
+)
+def test_the_end_of_a_grant_is_told_in_stages(days, stage):
+    """The nearest that was reached: those before it are not told any more."""
+    assert schedule.grant_stage(days * DAY) == stage
+
+
 def test_never_is_later_than_anything():
     """It needs no special case in a comparison."""
     assert Boot(1e300) < NEVER
+
+
+def test_civil_time_may_slew_by_two_seconds_between_two_looks():
+    """Exactly so much is none yet, unless another tolerance is asked for."""
+
+    def set_by(seconds: float, **tolerance: float) -> float:
+        return schedule.jumped(
+            boot_before=Boot(0.0),
+            wall_before=Wall(100.0),
+            boot=Boot(30.0),
+            wall=Wall(130.0 + seconds),
+            **tolerance,
+        )
+
+    assert (set_by(2.0), set_by(-2.0), set_by(2.5)) == (0.0, 0.0, 2.5)
+    assert (set_by(2.5, tolerance=3.0), set_by(3.5, tolerance=3.0)) == (0.0, 3.5)
+
+
+def test_words_for_a_life_mean_the_default_one_that_is_configured():
+    """Also where they can't be read as a number."""
+    timing = Timing(default_life=1234.0)
+    assert schedule.clamp_life("an hour", timing) == 1234.0
+    assert schedule.clamp_life("60", timing) == 60.0

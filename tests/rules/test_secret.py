@@ -57,7 +57,10 @@ def test_a_traceback_with_its_locals_does_not_show_it():
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_it_is_not_pickled(protocol):
     """A pickle would hold it readable, wherever it is put."""
-    with pytest.raises(TypeError, match="not pickled"):
+    with pytest.raises(
+        TypeError,
+        match=r"^a Secret is not pickled: it would lie readable in whatever holds the pickle$",
+    ):
         pickle.dumps(Secret(VALUE), protocol)
 
 
@@ -109,3 +112,11 @@ def test_never_equal_to_a_string():
 def test_it_can_be_a_member_of_a_set():
     """Equal ones are one."""
     assert len({Secret("a"), Secret("a"), Secret("b")}) == 2
+
+
+def test_a_format_shows_what_repr_shows():
+    """Not the value, and not nothing either; and sets of them are no lists."""
+    secret = Secret("value-1")
+    assert f"{secret}" == f"{secret:>40}" == repr(secret)
+    assert hash(secret) == hash(Secret("value-1"))
+    assert len({hash(Secret(f"value-{number}")) for number in range(100)}) > 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import msgpack
 import pytest
@@ -46,9 +47,10 @@ def pump(session):
     """Answer all calls at once and take what comes out, as a transport that is never full."""
     calls, out = [], b""
     while True:
-        while (call := session.next_call()) is not None:
-            calls.append(call)
-            session.reply(call.msgid, OK)
+        while session.ready:
+            if (call := session.next_call()) is not None:
+                calls.append(call)
+                session.reply(call.msgid, OK)
         out += session.take()
         session.unsent = 0
         if not session.ready:
@@ -259,6 +261,53 @@ class TestNoRpc:
         assert session.next_call() is None
         assert session.take() == b""
 
+    def test_nothing_is_kept(self):
+        """What arrived before the end, also in halves, is gone; nobody waits for the rest of it."""
+        session = Session()
+        session.receive(b"\xc1" + request(1) + request(2)[:4])
+        assert session.next_call() is None
+        assert (session.waiting, session.incomplete, session.ready) == (0, False, False)
+
+    @pytest.mark.parametrize(
+        ("message", "words"),
+        [
+            ({}, "a message must be an array that begins with its type"),
+            ([], "a message must be an array that begins with its type"),
+            ([True, 1, "token", []], "a message must be an array that begins with its type"),
+            ([1, 1, None, None], "a daemon understands requests with a msgid, nothing else"),
+            ([2, "hello"], "a daemon understands requests with a msgid, nothing else"),
+            ([0], "a daemon understands requests with a msgid, nothing else"),
+            ([0, "1", "token", []], "a daemon understands requests with a msgid, nothing else"),
+        ],
+    )
+    def test_words(self, message, words):
+        """The log says what kind of nonsense it was."""
+        assert answers(wire.pack(message)) == ([], words)
+
+    def test_hints(self):
+        """Each of them shows how a request is made."""
+        session = Session()
+        begin(session, 1)
+        session.receive(request(2, "token", 5) + request(1))
+        assert session.next_call() is None
+        assert session.next_call() is None
+        assert [error for _, _, error, _ in decoded(session.take())] == [
+            [
+                "bad_request",
+                "params must hold one map of named arguments, or nothing",
+                {"hint": "for instance [0, 1, 'token', [{'account': 'main'}]]"},
+            ],
+            [
+                "bad_request",
+                "no MessagePack-RPC: this msgid belongs to a request that is still under way",
+                {
+                    "hint": (
+                        "the connection is closed; a request is [0, msgid, method, [{arguments}]]"
+                    )
+                },
+            ],
+        ]
+
     def test_refusal(self):
         """A client that may not ask gets one error, whatever it asks, and no more."""
         session = Session(refusal=Forbidden("not you", hint="ask as the right one"))
@@ -316,7 +365,8 @@ class TestLimits:
         """Errors that are made here are output, too: a flood of bad requests is bounded."""
         session = Session()
         session.receive(b"".join(request(msgid, "x") for msgid in range(2000)))
-        assert session.next_call() is None
+        while session.ready:
+            assert session.next_call() is None
         assert UNREAD_LIMIT < len(session.take()) < UNREAD_LIMIT + 1000
         assert session.received < 2000
 
@@ -368,21 +418,91 @@ class TestLimits:
         assert session.finished
         assert len(decoded(session.take())) == 2
 
-    def test_decoders_are_shared(self):
-        """A session between two messages holds no decoder; at most one is kept for all."""
+    def test_a_turn_may_end_anywhere(self):
+        """What was not decoded in one turn is decoded in the next, as if there had been no end."""
+        session = Session()
+        session.receive(request(1) + wire.notification("hi", {}) + request(2) + request(3)[:5])
+        assert session.next_call().msgid == 1
+        session.take()
+        assert session.ready
+        assert session.next_call() is None
+        session.take()
+        assert session.ready
+        assert session.next_call().msgid == 2
+        session.take()
+        assert session.waiting == 5
+        assert not session.incomplete
+        assert session.next_call() is None
+        assert session.incomplete
+        assert not session.ready
+        session.receive(request(3)[5:])
+        assert session.next_call().msgid == 3
+        session.take()
+        assert session.waiting == 0
+
+    def test_the_decoder_is_shared(self):
+        """Between turns nobody holds it, whatever has arrived; what breaks it takes it away."""
         spare = []
-        one, two = Session(spare=spare), Session(spare=spare)
+        one, two, three = (Session(spare=spare) for _ in range(3))
         one.receive(request(1)[:5])
         assert pump(one) == ([], b"")
-        assert spare == []
-        assert [call.msgid for call in converse(two, [request(2)])[0]] == [2]
         [decoder] = spare
+        two.receive(request(2) + request(3))
+        assert two.next_call().msgid == 2
+        assert spare == []
+        two.take()
+        assert spare == [decoder]
         one.receive(request(1)[5:])
         assert [call.msgid for call in pump(one)[0]] == [1]
+        assert [call.msgid for call in pump(two)[0]] == [3]
         assert spare == [decoder]
-        two = Session(spare=spare)
-        two.receive(request(1)[:5])
+        three.receive(b"\xc1")
+        assert three.next_call() is None
         assert spare == []
+
+    @pytest.mark.parametrize(
+        "begin",
+        [
+            b"\xdc\x00\x40" * 340,
+            b"\xdc\x00\x40" + (b"\xdc\x00\x40" + b"\x90" * 63) * 63,
+            b"\xdc\x00\x40" + b"\xdc\x00\x40" * 7 + (b"\x94" + b"\xcd\x01\x01" * 4) * 63,
+            b"\xc6\x00\x00\xff\x00" + b"x" * 60_000,
+        ],
+        ids=["nested", "arrays", "numbers", "text"],
+    )
+    def test_memory_of_half_a_message(self, begin):
+        """A hundred halves cost their bytes: headers that promise arrays, and what they hold, none."""
+        spare = []
+        sessions = [Session(spare=spare) for _ in range(100)]
+        pump(sessions[0])
+        tracemalloc.start()
+        try:
+            for session in sessions:
+                session.receive(begin[:1500])
+                pump(session)
+                session.receive(begin[1500:])
+                pump(session)
+                assert session.incomplete
+            size, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert size < len(sessions) * (len(begin) + 500) + 50_000
+
+    def test_half_a_large_message(self):
+        """It isn't built in vain with each byte that comes, and is a call with its last one."""
+        data = request(7, "token", {"a": ["x" * 50, *([[]] * 63)], "b": "y" * 9000})
+        spare = []
+        session = Session(spare=spare)
+        session.receive(data[:5000])
+        assert pump(session) == ([], b"")
+        assert spare == []
+        for n in range(5000, len(data) - 1):
+            session.receive(data[n : n + 1])
+            assert pump(session) == ([], b"")
+            assert session.incomplete
+        assert spare == []
+        session.receive(data[-1:])
+        assert [call.msgid for call in pump(session)[0]] == [7]
 
 
 class TestMailbox:
@@ -592,8 +712,9 @@ class Conversation(RuleBasedStateMachine):
     def advance(self):
         self.session.unsent = len(self.transport)
         while True:
-            while (call := self.session.next_call()) is not None:
-                self.under_way.append(call.msgid)
+            while self.session.ready:
+                if (call := self.session.next_call()) is not None:
+                    self.under_way.append(call.msgid)
             self.transport += self.session.take()
             assert self.session.unsent == len(self.transport)
             if not self.session.ready:

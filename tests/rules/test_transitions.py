@@ -27,7 +27,7 @@ from spotokend.rules.account import (
     Waiting,
 )
 from spotokend.rules.schedule import NEVER, Boot
-from spotokend.rules.transitions import TRANSITIONS, due_at, need, usable
+from spotokend.rules.transitions import TRANSITIONS, due_at, later, need, usable
 
 KINDS = {type(state) for state in STATES.values()}
 
@@ -152,3 +152,18 @@ def test_a_token_is_served_to_its_end_from_every_state_that_holds_one():
             state = make(kind, access=access(left=0.001))
             assert usable(state, NOW) is state.access
             assert usable(state, Boot(NOW + 0.001)) is None
+
+
+def test_the_last_second_asked_for_is_still_served():
+    """Exactly so much is enough."""
+    state = make(Fresh, access=access(left=60.0))
+    assert usable(state, NOW, 60.0) is state.access
+    assert usable(state, NOW, 60.001) is None
+
+
+def test_what_is_later_is_an_access_token_and_not_a_number():
+    """A state may have counted on, over tokens that nobody has any more."""
+    fresh = make(Fresh, generation=7, access=access(generation=5))
+    assert [later(fresh, generation) for generation in (4, 5, 6)] == [True, False, False]
+    assert not later(make(Waiting, generation=7, access=None), 4)
+    assert not later(make(NeedsLogin, generation=7), 4)

@@ -9,12 +9,13 @@ import socket
 
 import anyio
 import pytest
-from served import OK, PATIENCE, Served, connected, serving, until
+from served import OK, PATIENCE, Served, at_once, connected, serving, until
 
 from spotokend import wire
 from spotokend.adapters.peercred import Peer
 from spotokend.errors import Busy
 from spotokend.rules.session import NOTICE_LIMIT, UNANSWERED_LIMIT, Session
+from spotokend.service import turns as turns_module
 from spotokend.service.connection import Connection, Shared
 
 pytestmark = pytest.mark.anyio
@@ -209,7 +210,8 @@ class TestMalformed:
                 await client.send(wire.notification("hi", {}) * 3)
                 assert await client.ask() == [1, 1, None, "ok"]
             await until(lambda: not served.server.connections)
-            assert served.words("notifications were ignored") == ["3 from this client"]
+            [(event, fields)] = served.logged
+            assert (event, fields["count"]) == ("notifications were ignored", 3)
 
 
 class TestDeadlines:
@@ -255,6 +257,44 @@ class TestDeadlines:
                 assert (await client.receive())[1] == 2
                 assert connection._half_timer is None
 
+    async def test_trickle_of_a_large_message(self):
+        """The same for one that waits for its turn with each byte; its last byte saves it."""
+        pipe = Pipe()
+        connection = on_pipe(pipe, at_once)
+        data = wire.request(1, "token", {"a": "x" * 6000})
+        send(connection, data[:4000])
+        await asyncio.sleep(0)
+        timer = connection._half_timer
+        assert timer is not None
+        for n in range(4000, 4010):
+            send(connection, data[n : n + 1])
+            await asyncio.sleep(0)
+            assert connection._half_timer is timer
+        send(connection, data[4010:])
+        timer._run()
+        assert pipe.answered == [1]
+        assert not pipe.closing
+        await asyncio.sleep(0)
+        assert connection._half_timer is None
+
+    async def test_half_behind_a_whole(self):
+        """The time of the second half message is its own, also where the first was late."""
+        pipe = Pipe()
+        connection = on_pipe(pipe, at_once)
+        data = wire.request(1, "token", {"a": "x" * 2000})
+        send(connection, data[:1500])
+        await asyncio.sleep(0)
+        connection._half_timer._run()
+        assert pipe.closing
+        pipe.closing = False
+        send(connection, data[1500:] + data[:1500])
+        connection._check_half_message()
+        assert pipe.answered == [1]
+        await asyncio.sleep(0)
+        assert not pipe.closing
+        connection._half_timer._run()
+        assert pipe.closing
+
     async def test_never_reads(self, short_path):
         """A client that asks and doesn't read is cut off, and no other."""
         async with serving(short_path, lambda *_: LARGE, unread_timeout=0.05) as served:
@@ -292,9 +332,12 @@ class Pipe(asyncio.Transport):
         super().__init__()
         self.unsent = 0
         self.closing = False
+        self.reading = True
+        self.written = b""
 
     def write(self, data):
         self.unsent += len(data)
+        self.written += data
 
     def get_write_buffer_size(self):
         return self.unsent
@@ -306,20 +349,27 @@ class Pipe(asyncio.Transport):
         return self.closing
 
     def pause_reading(self):
-        pass
+        self.reading = False
 
     def resume_reading(self):
-        pass
+        self.reading = True
 
     def abort(self):
         self.closing = True
 
+    close = abort
 
-def on_pipe(transport, handle, **timeouts):
-    """A connection without a server."""
+    @property
+    def answered(self):
+        """The msgids of the replies."""
+        return [message[1] for message in wire.Decoder().feed(self.written)]
+
+
+def on_pipe(transport, handle, beside=None, **timeouts):
+    """A connection without a server; perhaps of one together with another."""
     served = Served("", handle)
     timeouts = {"unread_timeout": 3600.0, "half_message_timeout": 3600.0} | timeouts
-    shared = Shared(served, log=served._log, **timeouts)
+    shared = beside._shared if beside else Shared(served, log=served._log, **timeouts)
     connection = Connection(shared, Peer(1, 2, 3), None)
     connection.connection_made(transport)
     return connection
@@ -329,6 +379,122 @@ def send(connection, data):
     """As the transport does it."""
     connection.get_buffer(-1)[: len(data)] = data
     connection.buffer_updated(len(data))
+
+
+class TestTurns:
+    """However much one wants, the others come in between."""
+
+    PIPELINE = b"".join(wire.request(msgid, "token") for msgid in range(1000, 2000))
+
+    async def test_beside_a_flood(self):
+        """Who asks once is answered in the same turn of the loop, before what others want besides."""
+        pipes = [Pipe() for _ in range(4)]
+        first = on_pipe(pipes[0], at_once)
+        floods = [first, *(on_pipe(pipe, at_once, beside=first) for pipe in pipes[1:3])]
+        for flood in floods:
+            send(flood, self.PIPELINE)
+        good = on_pipe(pipes[3], at_once, beside=first)
+        send(good, wire.request(1, "token"))
+        assert [len(pipe.answered) for pipe in pipes] == [0, 0, 0, 1]
+        for counts in ([32, 0, 0], [32, 32, 0], [32, 32, 32], [64, 32, 32]):
+            await asyncio.sleep(0)
+            assert [len(pipe.answered) for pipe in pipes[:3]] == counts
+        assert [pipe.reading for pipe in pipes] == [False, False, False, True]
+        await until(lambda: all(pipe.reading for pipe in pipes))
+        assert [len(pipe.answered) for pipe in pipes[:3]] == [1000] * 3
+
+    async def test_the_first_of_some(self):
+        """A short pipeline: the first is answered at once, the others in turn, and in order."""
+        pipe = Pipe()
+        connection = on_pipe(pipe, at_once)
+        send(connection, b"".join(wire.request(msgid, "token") for msgid in range(5)))
+        assert pipe.answered == [0]
+        await asyncio.sleep(0)
+        assert pipe.answered == [0, 1, 2, 3, 4]
+
+    @pytest.mark.parametrize("bad", [wire.request(1, "nothing"), wire.notification("hi", {})])
+    async def test_what_is_refused_ends_the_turn(self, bad):
+        """An error costs more than an answer that is ready."""
+        pipe = Pipe()
+        connection = on_pipe(pipe, at_once)
+        send(connection, bad * 3 + wire.request(2, "token"))
+        for expected in [False] * 3 + [True]:
+            assert (2 in pipe.answered) is expected
+            await asyncio.sleep(0)
+        assert 2 in pipe.answered
+
+    async def test_a_task_ends_the_turn(self):
+        """Calls that need one are begun one a turn, each client's in its turn."""
+        slow = Slow()
+        pipes = [Pipe(), Pipe()]
+        one = on_pipe(pipes[0], slow)
+        two = on_pipe(pipes[1], slow, beside=one)
+        for connection, name in ((one, "a"), (two, "b")):
+            send(
+                connection,
+                b"".join(wire.request(n, "token", {"account": f"{name}{n}"}) for n in range(3)),
+            )
+        assert not one._shared.turns.tasks
+        for count in range(1, 7):
+            await asyncio.sleep(0)
+            assert len(one._shared.turns.tasks) == count
+        await slow.under_way(6)
+        assert list(slow.waiting) == ["a0", "b0", "a1", "b1", "a2", "b2"]
+        for connection in (one, two):
+            connection.connection_lost(None)
+        await until(lambda: slow.cancelled == 6)
+
+    async def test_in_a_crowd(self, monkeypatch):
+        """Each client has one call under way, and the next one when that is answered."""
+        monkeypatch.setattr(turns_module, "CROWD", 2)
+        slow = Slow()
+        pipes = [Pipe(), Pipe(), Pipe()]
+        one = on_pipe(pipes[0], slow)
+        others = [on_pipe(pipe, slow, beside=one) for pipe in pipes[1:]]
+        for connection, name in zip((one, *others), "abc", strict=True):
+            send(
+                connection,
+                b"".join(wire.request(n, "token", {"account": f"{name}{n}"}) for n in range(3)),
+            )
+        await slow.under_way(3)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert list(slow.waiting) == ["a0", "b0", "c0"]
+        assert not one._shared.turns._line, "nobody waits for a turn that would come to nothing"
+        slow.waiting["b0"].set_result(OK)
+        await until(lambda: "b1" in slow.waiting)
+        assert list(slow.waiting) == ["a0", "c0", "b1"]
+        while slow.waiting:
+            for answer in list(slow.waiting.values()):
+                answer.set_result(OK)
+            await until(lambda: not any(answer.done() for answer in slow.waiting.values()))
+            for _ in range(10):
+                await asyncio.sleep(0)
+        assert [sorted(pipe.answered) for pipe in pipes] == [[0, 1, 2]] * 3
+
+    async def test_too_much_is_carried(self, monkeypatch):
+        """Who asks for one more login or reload than is bearable is told so, and may go on."""
+        monkeypatch.setattr(turns_module, "CARRIED_LIMIT", 1)
+        slow = Slow()
+        pipe = Pipe()
+        connection = on_pipe(pipe, slow)
+        send(connection, wire.request(1, "reload") + wire.request(2, "reload"))
+        await until(lambda: pipe.answered)
+        [[_, msgid, [code, _, _], _]] = wire.Decoder().feed(pipe.written)
+        assert (msgid, code) == (2, "busy")
+        slow.waiting["main"].set_result(OK)
+        await until(lambda: pipe.answered == [2, 1])
+
+    async def test_dismissed_before_its_turn(self):
+        """A call that waits for its turn when the server ends is answered, and not begun."""
+        pipe = Pipe()
+        slow = Slow()
+        connection = on_pipe(pipe, slow)
+        send(connection, wire.request(1, "token"))
+        connection.dismiss()
+        await asyncio.sleep(0)
+        [[_, msgid, [code, _, _], _]] = wire.Decoder().feed(pipe.written)
+        assert (msgid, code, slow.most, pipe.closing) == (1, "unavailable", 0, True)
 
 
 class TestGone:
@@ -351,19 +517,34 @@ class TestGone:
         slow = Slow()
         connection = on_pipe(transport, slow)
         send(connection, wire.request(1, "token"))
-        [task] = connection._shared.tasks
+        await asyncio.sleep(0)
+        [task] = connection._shared.turns.tasks
         connection.connection_lost(None)
         await asyncio.wait([task])
         gc.collect()
         assert task.cancelled()
-        assert not connection._shared.tasks
+        assert not connection._shared.turns.tasks
+
+    async def test_before_its_turn(self):
+        """A call that waits for its turn when its client goes is not begun."""
+        transport = Pipe()
+        slow = Slow()
+        connection = on_pipe(transport, slow)
+        send(connection, wire.request(1, "token"))
+        connection.connection_lost(None)
+        transport.closing = True
+        await asyncio.sleep(0)
+        gc.collect()
+        assert slow.most == 0
+        assert not connection._shared.turns.tasks
 
     async def test_answered_too_late(self, short_path):
         """An answer for a client that went in the same moment is dropped."""
         transport = Pipe()
         connection = on_pipe(transport, lambda *_: asyncio.sleep(0, OK))
         send(connection, wire.request(1, "token"))
-        [task] = connection._shared.tasks
+        await asyncio.sleep(0)
+        [task] = connection._shared.turns.tasks
         await until(task.done)
         connection.connection_lost(None)
         transport.closing = True
@@ -504,6 +685,24 @@ class TestOffers:
             connection.offer(None, notice(1))
             assert await client.receive() == [2, "notice", [{"n": 1}]]
 
+    async def test_watching_half_and_gone(self, short_path):
+        """One that ended its own half and then goes leaves nothing behind, though nobody tells."""
+
+        def handle(connection, method, arguments):
+            connection.when_closed = lambda: None
+            return OK
+
+        async with serving(short_path, handle, unread_timeout=0.01) as served:
+            async with connected(served) as client:
+                await client.ask("watch")
+                await client.stream.send_eof()
+                [connection] = served.joined
+                await until(lambda: connection._hang_up_timer)
+                first = connection._hang_up_timer
+                await until(lambda: connection._hang_up_timer is not first)
+                assert served.server.connections == 1
+            await until(lambda: not served.server.connections)
+
 
 async def test_what_is_asked_of_the_daemon_itself_is_carried_to_its_end(short_path):
     """The command line goes in the middle of a login: its code is used up, so it is finished."""
@@ -527,3 +726,27 @@ async def test_what_is_asked_of_the_daemon_itself_is_carried_to_its_end(short_pa
             await asyncio.sleep(0.01)
         await until(lambda: len(done) == 2)
     assert done == ["cancelled", "login_finish"]
+
+
+async def test_how_a_call_ended_that_nobody_waits_for(short_path, capfd):
+    """A refusal is nobody's matter any more, a defect is told: by the log, and by nothing else."""
+    went = asyncio.Event()
+
+    async def fail(error) -> bytes:
+        await went.wait()
+        raise error
+
+    errors = {"logout": Busy("not now"), "reload": ValueError(QUOTING)}
+    async with serving(short_path, lambda _c, method, _a: fail(errors[method])) as served:
+        async with connected(served) as client:
+            await client.send(
+                wire.request(1, "logout", {"account": "a"}), wire.request(2, "reload")
+            )
+            await until(lambda: len(served.server._shared.turns.tasks) == 2)
+        await until(lambda: not served.server.connections)
+        went.set()
+        await until(lambda: not served.server._shared.turns.tasks)
+        gc.collect()
+    [(event, fields)] = served.logged
+    assert (event, fields["what"], fields["kind"]) == ("defect", "reload", "ValueError")
+    assert capfd.readouterr().err == ""

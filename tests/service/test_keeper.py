@@ -379,9 +379,9 @@ async def test_on_demand_accounts_are_renewed_when_somebody_asks_and_not_before(
         assert len(world.requests) == 2
 
 
-async def test_eight_in_flight_at_once_and_the_ninth_waits_its_turn():
-    """The limit of one client's refreshes; the caller of the ninth still gets a token."""
-    users = [("alice", n) for n in range(12)]
+async def test_three_in_flight_then_six_then_eight_and_the_others_wait_their_turn():
+    """The limit of one client's refreshes; whoever comes after them still gets a token."""
+    users = [("alice", n) for n in range(20)]
     async with running(
         CONFIG.replace('identity_url = "http://127.0.0.1:1/v1/me"\n', 'identity_url = "none"\n')
     ) as world:
@@ -389,7 +389,7 @@ async def test_eight_in_flight_at_once_and_the_ninth_waits_its_turn():
             await world.login(f"account-{number}", user)
         await anyio.sleep(2000)
         world.latency = 5.0
-        most = 0
+        most: list[int] = []
 
         async def ask(number: int) -> None:
             assert (await world.call("token", account=f"account-{number}", min_ttl=1700.0))[
@@ -399,10 +399,11 @@ async def test_eight_in_flight_at_once_and_the_ninth_waits_its_turn():
         async with anyio.create_task_group() as tasks:
             for _, number in users:
                 tasks.start_soon(ask, number)
-            for _ in range(100):
-                most = max(most, world.registry.clients["pkce"].gate.in_flight)
-                await anyio.sleep(0.1)
-        assert most == 8
+            for _ in range(4):
+                await anyio.sleep(1.0)
+                most.append(world.registry.clients["pkce"].gate.in_flight)
+                await anyio.sleep(4.0)
+        assert most == [3, 6, 8, 3]
         assert world.registry.clients["pkce"].gate.in_flight == 0
 
 
@@ -458,8 +459,8 @@ async def test_a_defect_in_one_refresh_is_told_and_costs_nobody_else_anything(mo
         assert world.account("one").state.generation == 2
 
 
-async def test_who_queues_behind_eight_in_flight_is_sent_away_by_a_stop():
-    """And the stop waits for the eight, not for ever."""
+async def test_who_queues_behind_those_in_flight_is_sent_away_by_a_stop():
+    """And the stop waits for the three, not for ever."""
     async with running(
         CONFIG.replace('identity_url = "http://127.0.0.1:1/v1/me"', 'identity_url = "none"')
     ) as world:
@@ -480,7 +481,7 @@ async def test_who_queues_behind_eight_in_flight_is_sent_away_by_a_stop():
                 tasks.start_soon(ask, number)
             await anyio.sleep(1)
             world.keeper.stop()
-        assert len(refused) == 1
+        assert len(refused) == 6
     assert trio.current_time() < 2000 + 60
 
 

@@ -905,3 +905,60 @@ async def test_a_defect_after_a_login_came_concerns_nobody():
         account, state = world.account(), world.account().state
         world.refresh.abandon(account, ValueError("access-1"))
         assert account.state is state
+
+
+# --- late answers, and the refresh token before
+
+
+@pytest.mark.parametrize(("seconds", "generation"), [(59.0, 2), (71.0, 1)])
+async def test_an_answer_is_waited_for_up_to_sixty_seconds(seconds, generation):
+    """Whoever hangs up earlier loses the rotated token in it; whoever waits for ever hangs."""
+    async with running(options=STRICT) as world:
+        await world.login()
+        await anyio.sleep(2000)
+        world.latency = seconds
+        began = trio.current_time()
+        with suppress(SpotokendError):
+            await world.call("token", min_ttl=1700.0)
+        assert trio.current_time() - began <= 70  # 5 to connect, 5 to send
+        state = world.account().state
+        assert state.generation == generation
+        assert isinstance(state, Fresh if generation == 2 else Waiting)
+        # From the sending on: a late answer is no fresher for it.
+        if generation == 2:
+            assert state.access.issued_at == pytest.approx(began, abs=1)
+
+
+async def test_a_successor_that_never_worked_makes_way_for_the_one_before():
+    """A 200 with a made-up refresh token: refused twice, half an hour apart; then the old one.
+
+    Of a grant whose age is unknown: a young one that is refused is probed as it is.
+    """
+    async with running(CONFIG + 'rotation = "never"\n') as world:
+        await world.login()
+        account = world.account()
+        good = replace(account.state.grant, authorized_at=None)
+        world.registry.move(account, replace(account.state, grant=good))
+        world.replies.append(answer(access_token="access-2", refresh_token="made-up"))
+        await refreshed(world)
+        assert account.state.grant.previous == good.refresh_token
+        await anyio.sleep(account.state.due_at - trio.current_time() + 1)
+        assert isinstance(account.state, Quarantined)
+        await anyio.sleep(1810)
+        assert isinstance(account.state, Fresh)
+        assert account.state.grant.refresh_token == good.refresh_token
+        waits = [b - a for a, b in itertools.pairwise(world.requests[-3:])]
+        assert waits == pytest.approx([1800, 0], abs=1)
+
+
+async def test_where_rotations_were_seen_the_one_before_is_never_presented():
+    """It might kill its successor: refused is refused."""
+    async with running() as world:
+        await world.login()
+        world.replies.append(answer(access_token="access-2", refresh_token="made-up"))
+        await refreshed(world)
+        await anyio.sleep(4 * 3600)
+        state = world.account().state
+        assert isinstance(state, Quarantined)
+        assert state.grant.refresh_token.reveal() == "made-up"
+        assert world.provider.ledger.double_redemptions == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import astuple, fields, replace
 
 import msgpack
@@ -26,7 +27,9 @@ from spotokend.rules.account import (
 from spotokend.rules.schedule import DAY, NEVER, Boot, Wall
 from spotokend.rules.sealing import SealingKey
 from spotokend.rules.secret import Secret
-from spotokend.service.rows import Clock, Owner, Rows
+from spotokend.service.clock import Clock
+from spotokend.service.rows import Owner, Rows
+from spotokend.service.traces import CUT_OFF
 
 OWNER = Owner("main", "spotify", "fingerprint-1")
 POLICY = Policy()
@@ -316,6 +319,14 @@ def test_after_a_start_what_is_due_later_keeps_its_moment_and_what_is_overdue_is
     assert rows().sealed(stored(waiting(access=None)), POLICY).expires_at is None
 
 
+@pytest.mark.parametrize("expires_at", [math.inf, WALL - 1000, WALL + 400 * DAY, -math.inf])
+def test_a_life_that_no_answer_has_is_damage_and_not_served(expires_at):
+    """The columns lie open: the token is asked for anew, the grant is in the envelope."""
+    state = rows().to_state(stored(fresh(), expires_at=expires_at), POLICY)
+    assert isinstance(state, Waiting)
+    assert (state.grant, state.access) == (grant(), None)
+
+
 def test_the_schedule_of_the_configuration_counts_not_that_of_the_row():
     """``on_demand`` once, ``proactive`` now: due as if it had been so; and nothing while it is."""
     row = stored(fresh(due_at=NEVER))
@@ -323,6 +334,13 @@ def test_the_schedule_of_the_configuration_counts_not_that_of_the_row():
     assert rows().to_state(row, ON_DEMAND).due_at == NEVER
     assert rows().sealed(row, POLICY).due_at == NOW + 15
     assert rows().to_state(row, POLICY).due_at == 4000 + 0.75 * 3600
+
+
+@pytest.mark.parametrize(("wall", "due"), [(0.0, 20.0), (WALL - 61, 20.0), (WALL, 80.0)])
+def test_what_has_failed_since_tells_that_civil_time_is_wrong(wall, due):
+    """Without a token, too: a host without a battery goes on at once, not in a day."""
+    state = waiting(access=None, failures=3, since=Wall(WALL - 60), retry_at=NOW + 60)
+    assert rows(20.0, wall, "boot-2").to_state(stored(state), POLICY).retry_at == due
 
 
 # --- attempts that were cut off
@@ -387,17 +405,42 @@ def test_no_doubt_lasts_for_ever_because_a_clock_was_wrong(held, latest):
     assert rows().to_state(row, POLICY).retry_at == NOW + latest
 
 
-def test_an_open_intent_without_a_grant_is_no_doubt():
-    """Client credentials: nothing can have been used up."""
-    row = stored(waiting(grant=None), cut_off())
-    assert rows().to_state(row, Policy(needs_grant=False)) == waiting(grant=None)
+def test_a_doubt_that_began_in_the_future_lasts_as_long_as_it_was_to_last():
+    """Civil time is in 1970: how much of the pause is over nobody knows, its length is known."""
+    row = stored(fresh(grant=grant(rotation_seen=True)), cut_off(not_before=WALL + 2400))
+    assert rows(20.0, 0.0, "boot-2").to_state(row, POLICY).retry_at == 20 + 2420
+
+
+@pytest.mark.parametrize(("started", "retry_at"), [(WALL - 100, NOW), (WALL - 3, NOW + 13)])
+def test_an_open_intent_without_a_grant_is_no_doubt_and_backs_off(started, retry_at):
+    """Client credentials: nothing can have been used up; a crash loop is one all the same."""
+    row = stored(waiting(grant=None), cut_off(started, tries=6))
+    assert rows().to_state(row, Policy(needs_grant=False)) == waiting(
+        generation=3 + 6,  # each may have been served
+        grant=None,
+        failures=6,
+        reason=CUT_OFF,
+        since=started,
+        retry_at=retry_at,
+    )
+
+
+@pytest.mark.parametrize(
+    ("started", "tries", "wait"),
+    [(WALL, 2, 1), (WALL - 1, 5, 7), (WALL - 31, 9, 0), (WALL + 1e6, 9, 30), (0.0, 9, 0)],
+    ids=["just now", "many", "long enough", "a wrong clock", "ages ago"],
+)
+def test_a_crash_loop_that_never_lives_to_settle_backs_off_by_its_tries(started, tries, wait):
+    """Each round raised them, and was killed before it could write when to go on."""
+    row = stored(fresh(), cut_off(started, tries))
+    assert rows().to_state(row, POLICY).retry_at == NOW + wait
 
 
 def test_a_probe_cut_off_by_a_crash_is_spent():
     """The quarantine survives, and no crash loop repeats the probe."""
     state = quarantined(incident=True, probe_at=NOW - 1, probes=1)
     restored = rows().to_state(stored(state, cut_off()), POLICY)
-    assert restored == replace(state, probes=2, probe_at=NOW + 21_600 - 7200)
+    assert restored == replace(state, generation=4, probes=2, probe_at=NOW + 21_600 - 7200)
 
 
 def test_the_one_repetition_of_a_refusal_is_put_off_by_a_crash():
@@ -405,7 +448,7 @@ def test_the_one_repetition_of_a_refusal_is_put_off_by_a_crash():
     before = grant(previous=Secret("refresh-0"))
     state = quarantined(grant=before, probe_at=NOW - 1)
     restored = rows().to_state(stored(state, cut_off()), POLICY)
-    assert restored == replace(state, probe_at=NOW + 1800)
+    assert restored == replace(state, generation=4, probe_at=NOW + 1800)
 
 
 def test_an_intent_tells_in_civil_time_when_it_began_and_may_go_on():

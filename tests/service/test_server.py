@@ -19,7 +19,7 @@ from spotokend import wire
 from spotokend.adapters.listener import bind
 from spotokend.adapters.peercred import Peer, read_peer
 from spotokend.service import server as server_module
-from spotokend.service.server import _most_connections
+from spotokend.service.server import _most_connections, _raise_limit
 
 pytestmark = pytest.mark.anyio
 
@@ -139,25 +139,65 @@ class TestNoRoom:
         monkeypatch.setattr(server_module, "_most_connections", lambda: 1)
         monkeypatch.setattr(server_module, "_ACCEPT_PAUSE", 0.001)
         async with serving(short_path) as served:
-            async with connected(served) as first, connected(served) as second:
+            async with connected(served) as first:
                 assert await first.ask() == [1, 1, None, "ok"]
-                await second.send(wire.request(1, "token"))
-                await until(lambda: served.logged)
-                assert served.server.connections == 1
-                await first.stream.aclose()
-                assert await second.receive() == [1, 1, None, "ok"]
-            assert served.words("clients must wait") == [
-                "the limit of open files is nearly reached"
-            ]
+                async with connected(served) as second:
+                    await second.send(wire.request(1, "token"))
+                    await until(lambda: served.logged)
+                    assert served.server.connections == 1
+                    await first.stream.aclose()
+                    assert await second.receive() == [1, 1, None, "ok"]
+            [(event, fields)] = served.logged
+            assert (event, fields["words"]) == (
+                "clients must wait",
+                "the limit of open files is nearly reached",
+            )
+            assert fields["hint"].startswith(f"process {os.getpid()} has 1 of them: end it")
+
+    async def test_told_once_while_somebody_waits(self, short_path, monkeypatch):
+        """One goes and another comes in, time and again: no line for each; the next time there is."""
+        monkeypatch.setattr(server_module, "_most_connections", lambda: 2)
+        monkeypatch.setattr(server_module, "_ACCEPT_PAUSE", 0.001)
+        async with serving(short_path) as served:
+            for _ in range(2):
+                clients = [await anyio.connect_unix(served.path) for _ in range(5)]
+                for stream in clients:
+                    await stream.send(wire.request(1, "token"))
+                    assert await stream.receive() == wire.result_response(1, OK)
+                    await stream.aclose()
+                await until(lambda: not served.server.connections)
+                async with connected(served) as client:
+                    await client.ask()
+                await until(lambda: not served.server.connections)
+            assert len(served.words("clients must wait")) == 2
 
     @pytest.mark.parametrize(
         ("limit", "expected"),
-        [(1024, 960), (100, 50), (resource.RLIM_INFINITY, sys.maxsize)],
+        [(1024, 960), (100, 50), (100_000, 4096), (resource.RLIM_INFINITY, 4096)],
     )
     def test_most(self, monkeypatch, limit, expected):
-        """64 are kept for the daemon itself, or half where there are few."""
+        """64 are kept for the daemon itself, or half where there are few; 4096 are enough."""
         monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
         assert _most_connections() == expected
+
+    @pytest.mark.parametrize(
+        ("limits", "expected"),
+        [
+            ((1024, 524_288), [(4160, 524_288)]),
+            ((1024, 4096), [(4096, 4096)]),
+            ((1024, resource.RLIM_INFINITY), [(4160, resource.RLIM_INFINITY)]),
+            ((1024, 1024), []),
+            ((20_000, 20_000), []),
+            ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), []),
+        ],
+    )
+    def test_limit_is_raised(self, monkeypatch, limits, expected):
+        """To what clients may need, within the hard limit; never lowered."""
+        raised = []
+        monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+        monkeypatch.setattr(resource, "setrlimit", lambda _, new: raised.append(new))
+        _raise_limit()
+        assert raised == expected
 
     def test_real_limit(self, short_path):
         """A process that really has no descriptor left goes on, at rest, and serves again."""

@@ -464,7 +464,13 @@ GATES = [
         id="Retry-After",
     ),
     pytest.param(
-        gate.answered(closed(retry_after=100.0)), "closed", 100.0, 0, None, None, id="asked for"
+        gate.answered(closed(retry_after=100.0), NOW),
+        "closed",
+        100.0,
+        0,
+        None,
+        None,
+        id="asked for",
     ),
     pytest.param(
         replace(closed(), opens_at=Boot(NOW - 5.0)),
@@ -494,7 +500,7 @@ GATES = [
         id="blocked",
     ),
     pytest.param(
-        replace(gate.answered(closed(retry_after=100.0)), asked_until=NOW),
+        replace(gate.answered(closed(retry_after=100.0), NOW), asked_until=NOW),
         "open",
         None,
         0,

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import anyio
 import pytest
+from stubborn_spill import StubbornSpill
 from stubborn_store import FULL, StubbornStore
 from world import virtual_time
 
@@ -21,11 +22,22 @@ from spotokend.adapters.store.base import (
 )
 from spotokend.adapters.store.memory import MemoryStore
 from spotokend.errors import Misconfigured
-from spotokend.rules.account import Access, Attempt, Blocked, Fresh, Grant, Policy, Waiting
+from spotokend.rules.account import (
+    Access,
+    Attempt,
+    Blocked,
+    Fresh,
+    Grant,
+    Policy,
+    Refreshing,
+    Waiting,
+)
+from spotokend.rules.gate import Gate
 from spotokend.rules.schedule import Boot, Wall
 from spotokend.rules.sealing import SealingKey
 from spotokend.rules.secret import Secret
-from spotokend.service.rows import Clock, Owner, Rows
+from spotokend.service.clock import Clock
+from spotokend.service.rows import Owner, Rows
 from spotokend.service.vault import Vault
 
 pytestmark = pytest.mark.anyio
@@ -68,7 +80,7 @@ async def token(vault, owner) -> str | None:
 
 async def test_a_row_goes_in_and_comes_out_sealed_between():
     """Through ``put``, ``unseal``, ``rows`` and ``sealed``."""
-    vault = Vault(MemoryStore(), rows())
+    vault = Vault(MemoryStore(), rows(), StubbornSpill())
     assert await vault.put(OLD, login()) == 1
     assert await vault.unseal(OLD, POLICY) == replace(login(), version=1)
     (row,) = [row async for row in vault.rows()]
@@ -79,7 +91,7 @@ async def test_a_row_goes_in_and_comes_out_sealed_between():
 
 async def test_more_rows_than_a_page_are_all_told():
     """The store gives them a thousand at a time."""
-    vault = Vault(MemoryStore(), rows())
+    vault = Vault(MemoryStore(), rows(), StubbornSpill())
     names = [f"account-{n:04}" for n in range(2001)]
     for name in names:
         await vault.put(Owner(name, "spotify", "fingerprint-1"), Waiting(**NOTHING))
@@ -91,7 +103,7 @@ NOTHING = {"grant": None, "access": None, "retry_at": NOW}
 
 async def test_a_row_of_another_registration_is_nobodys():
     """Its refresh token would be sent to another server: as if it were not there."""
-    vault = Vault(MemoryStore(), rows())
+    vault = Vault(MemoryStore(), rows(), StubbornSpill())
     await vault.put(OLD, login())
     assert await vault.unseal(NEW, POLICY) is None
     assert await vault.unseal(Owner("other", "spotify", "fingerprint-1"), POLICY) is None
@@ -100,10 +112,10 @@ async def test_a_row_of_another_registration_is_nobodys():
 async def test_the_key_that_sealed_the_store_is_the_only_one_taken():
     """Another is refused in words before anything is touched; an empty store takes any."""
     store = MemoryStore()
-    other = Vault(store, rows(bytes([1] * 32)))
+    other = Vault(store, rows(bytes([1] * 32)), StubbornSpill())
     await other.check_key()
-    await Vault(store, rows()).put(OLD, login())
-    await Vault(store, rows()).check_key()
+    await Vault(store, rows(), StubbornSpill()).put(OLD, login())
+    await Vault(store, rows(), StubbornSpill()).check_key()
     with pytest.raises(Misconfigured) as refused:
         await other.check_key()
     assert "the login of main" in refused.value.message
@@ -120,7 +132,7 @@ async def test_the_key_that_sealed_the_store_is_the_only_one_taken():
 async def test_an_intent_is_durable_with_its_tries_and_closed_by_the_commit():
     """begin → commit, and begin → settle in doubt."""
     store = MemoryStore()
-    vault = Vault(store, rows())
+    vault = Vault(store, rows(), StubbornSpill())
     version = await vault.put(OLD, login())
     state = replace(login(), version=version)
     attempt = Attempt("attempt-1", NOW, tries=2)
@@ -128,29 +140,34 @@ async def test_an_intent_is_durable_with_its_tries_and_closed_by_the_commit():
     assert (await store.load("main")).intent == Intent(
         attempt="attempt-1", started_at=1000.0, tries=2
     )
-    assert await vault.commit(OLD, lease, login(2, 2)) == 2
+    assert await vault.commit(OLD, lease, login(2, 2), gate=Gate()) == 2
     row = await store.load("main")
     assert (row.intent, row.generation) == (None, 2)
     lease = await vault.begin(OLD, replace(state, version=2), attempt)
     waiting = Waiting(generation=2, grant=login(2).grant, access=None, retry_at=Boot(110.0))
-    assert await vault.settle(OLD, lease, Outcome.IN_DOUBT, waiting, attempt) == 3
+    assert await vault.settle(OLD, lease, Outcome.IN_DOUBT, waiting, attempt, gate=Gate()) == 3
     assert (await store.load("main")).intent.not_before == 1010
     lease = await vault.begin(OLD, replace(state, version=3), attempt)
-    assert await vault.settle(OLD, lease, Outcome.REFUSED, waiting, attempt) == 4
+    assert await vault.settle(OLD, lease, Outcome.REFUSED, waiting, attempt, gate=Gate()) == 4
     assert (await store.load("main")).intent is None
 
 
 async def test_only_a_clients_own_account_gets_a_row_for_its_first_intent():
     """A grant's row that is gone was deleted by a logout."""
     store = MemoryStore()
-    vault = Vault(store, rows())
+    vault = Vault(store, rows(), StubbornSpill())
     with pytest.raises(Fenced):
         await vault.begin(OLD, login(), Attempt("attempt-1", NOW))
     assert await store.load("main") is None
-    lease = await vault.begin(OLD, Waiting(**NOTHING), Attempt("attempt-2", NOW))
+    attempt = Attempt("attempt-2", NOW)
+    state = Refreshing(grant=None, access=None, attempt=attempt)
+    lease = await vault.begin(OLD, state, attempt)
     assert (lease.version, (await store.load("main")).intent.attempt) == (1, "attempt-2")
-    lease = await vault.begin(OLD, Waiting(version=1, **NOTHING), Attempt("attempt-3", NOW))
+    again = replace(state, version=1, failures=6)
+    lease = await vault.begin(OLD, again, replace(attempt, id="attempt-3"))
     assert lease.version == 1
+    # Never in doubt: but a crash loop backs off by what went wrong before.
+    assert (await store.load("main")).intent.tries == 7
 
 
 # --- logins
@@ -159,7 +176,7 @@ async def test_only_a_clients_own_account_gets_a_row_for_its_first_intent():
 async def test_a_login_overwrites_no_row_of_another_registration():
     """It goes aside, and serves again when the edit is undone."""
     store = MemoryStore()
-    vault = Vault(store, rows())
+    vault = Vault(store, rows(), StubbornSpill())
     await vault.put(OLD, login(1))
     await vault.put(NEW, login(2, 2))
     assert await token(vault, NEW) == "refresh-2"
@@ -190,7 +207,7 @@ class Hurried(MemoryStore):
 async def test_a_login_wins_over_every_write_that_comes_between(between):
     """The counters it read are stale: it reads them again until it is there."""
     store = Hurried(between)
-    vault = Vault(store, rows())
+    vault = Vault(store, rows(), StubbornSpill())
     await vault.put(OLD, login(1))
     version = await vault.put(OLD, login(2, 2))
     assert await token(vault, OLD) == "refresh-2"
@@ -199,7 +216,7 @@ async def test_a_login_wins_over_every_write_that_comes_between(between):
 
 async def test_a_candidate_lies_beside_the_row_in_use():
     """It is found by the next start, and goes without touching the row."""
-    vault = Vault(MemoryStore(), rows())
+    vault = Vault(MemoryStore(), rows(), StubbornSpill())
     await vault.put(OLD, login(1))
     await vault.put(OLD, login(2), candidate=True)
     assert await token(vault, OLD) == "refresh-1"
@@ -221,14 +238,14 @@ class Forgetful(MemoryStore):
 async def test_a_candidate_that_goes_while_it_is_looked_for_is_none():
     """A logout came between."""
     store = Forgetful()
-    vault = Vault(store, rows())
+    vault = Vault(store, rows(), StubbornSpill())
     await vault.put(OLD, login(), candidate=True)
     assert await vault.candidates() == []
 
 
 async def test_a_logout_takes_with_it_what_would_bring_the_login_back():
     """The rows that lie aside for the present registrations; those of others wait on."""
-    vault = Vault(MemoryStore(), rows())
+    vault = Vault(MemoryStore(), rows(), StubbornSpill())
     for number, owner in enumerate((OLD, NEW, replace(OLD, fingerprint="fingerprint-3")), 1):
         await vault.put(owner, login(number, number))
     version = await vault.delete("main", ["fingerprint-2", "fingerprint-3"])
@@ -244,7 +261,7 @@ async def test_a_logout_takes_with_it_what_would_bring_the_login_back():
 async def test_an_exchange_of_the_same_registration_changes_nothing():
     """The row in use is handed out as it is."""
     store = StubbornStore()
-    vault = Vault(store, rows())
+    vault = Vault(store, rows(), StubbornSpill())
     await vault.put(OLD, login())
     store.calls.clear()
     assert await vault.exchange(OLD, POLICY) == replace(login(), version=1)
@@ -255,7 +272,7 @@ async def test_a_crash_at_any_step_of_an_exchange_loses_nothing():
     """After each prefix of its writes the next start comes to the same end, there and back."""
     for steps in range(5):
         store = StubbornStore()
-        vault = Vault(store, rows())
+        vault = Vault(store, rows(), StubbornSpill())
         await vault.put(NEW, login(2))
         await vault.put(OLD, login(1))  # the other one goes aside
         store.calls.clear()
@@ -264,7 +281,7 @@ async def test_a_crash_at_any_step_of_an_exchange_loses_nothing():
             await vault.exchange(NEW, POLICY)
         assert len(store.calls) == steps
         store.troubles = {}
-        again = Vault(store, rows())
+        again = Vault(store, rows(), StubbornSpill())
         assert (await again.exchange(NEW, POLICY)).grant.refresh_token.reveal() == "refresh-2"
         assert (await again.exchange(OLD, POLICY)).grant.refresh_token.reveal() == "refresh-1"
         assert (await again.exchange(NEW, POLICY)).grant.refresh_token.reveal() == "refresh-2"
@@ -285,7 +302,7 @@ class Crash(dict):
 async def test_an_envelope_that_does_not_open_stays_where_it_is():
     """Brought back it would be sealed anew, without what is in it."""
     store = MemoryStore()
-    vault = Vault(store, rows())
+    vault = Vault(store, rows(), StubbornSpill())
     await vault.put(OLD, login())
     row = await store.load("main")
     await vault.put(NEW, login(2, 2))
@@ -299,7 +316,7 @@ async def test_an_envelope_that_does_not_open_stays_where_it_is():
 async def test_a_login_in_the_middle_of_an_exchange_is_not_deleted_by_it():
     """The disk is slow: one after the other, and the login is what is left."""
     store = StubbornStore()
-    vault = Vault(store, rows())
+    vault = Vault(store, rows(), StubbornSpill())
     await vault.put(OLD, login(1))
     store.slow = {"load": 1.0, "put": 1.0, "delete": 1.0}
     async with anyio.create_task_group() as tasks:
@@ -318,5 +335,5 @@ async def test_closing_closes_the_store():
         async def close(self) -> None:
             closed.append(True)
 
-    await Vault(Closing(), rows()).close()
+    await Vault(Closing(), rows(), StubbornSpill()).close()
     assert closed == [True]

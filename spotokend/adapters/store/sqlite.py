@@ -7,6 +7,7 @@ waits for the disk and writes keep the order in which they were asked for.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import Any, Self, TypeVar
 from anyio import CancelScope, CapacityLimiter, to_thread
 
 from . import fences
-from .base import CURRENT, Intent, Lease, Outcome, Row, Store
+from .base import CURRENT, Intent, Lease, Outcome, Row, Store, StoreError
 from .sqlite_file import open_database
 from .sqlite_schema import in_words
 
@@ -62,6 +63,8 @@ class SqliteStore(Store):
         self._connection = connection
         self._limiter = CapacityLimiter(1)
         self._turn = threading.Lock()
+        self._file = _identity(path)
+        self._log: object = None  # SQLite makes it when it first needs it
 
     @classmethod
     async def open(cls, path: str, *, now: float) -> Self:
@@ -166,9 +169,25 @@ class SqliteStore(Store):
                 if self._connection.in_transaction:
                     self._query("ROLLBACK")
                 raise
+            self._check_place()
             return result
 
         return await self._call(whole)
+
+    def _check_place(self) -> None:
+        """See that what was written is where the next start looks for it.
+
+        SQLite goes on with the files that it has open, wherever their names are meanwhile: a folder
+        that was moved away, or a backup put in its place, and each write is lost with the process.
+        """
+        file, log = _identity(self.path), _identity(f"{self.path}-wal")
+        self._log = self._log or log
+        if (file, log) != (self._file, self._log):
+            raise StoreError(
+                f"{self.path} was moved, removed or replaced while it was in use, and what is"
+                " written can't be kept: put it back, or restart spotokend to go on with what is"
+                " there now"
+            )
 
     def _query(self, statement: str, *values: object) -> list[Any]:
         return self._connection.execute(statement, values).fetchall()
@@ -184,6 +203,15 @@ class SqliteStore(Store):
     def _write(self, row: Row) -> None:
         intent = (None,) * len(_INTENT) if row.intent is None else astuple(row.intent)
         self._query(_WRITE, *(getattr(row, name) for name in _PLAIN), *intent)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Which file has that name; None: none."""
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _row(values: tuple[Any, ...]) -> Row:

@@ -73,10 +73,13 @@ def finish_replacement(path: str) -> None:
 
 
 def _fill(target: sqlite3.Connection, target_name: str, copy: str, steps: Steps) -> tuple[int, int]:
-    version = _version(copy, len(steps))
+    # Of an empty file SQLite would delete the log.
+    empty = os.path.getsize(copy) == 0
+    version = len(steps) if empty else _version(copy, len(steps))
     upgrade(target, 0, steps[:version])
     listed: set[tuple[str, int]] = set()
-    listed |= _salvage(copy, target)
+    if not empty:
+        listed |= _salvage(copy, target)
     # Once more under the first page of the new file, which holds the same schema: where only that
     # one is broken, all the rows are still there.
     _graft_first_page(target_name, copy)
@@ -107,7 +110,8 @@ def _version(copy: str, newest: int) -> int:
 
 def _salvage(copy: str, target: sqlite3.Connection) -> set[tuple[str, int]]:
     """Bring over the rows that can be read; returns ``(table, rowid)`` of all that are heard of."""
-    size = os.path.getsize(copy)
+    # Before SQLite has it open, and may play the log into the file.
+    size = sum(os.path.getsize(name) for name in (copy, copy + "-wal") if os.path.exists(name))
     listed: set[tuple[str, int]] = set()
     target.execute("BEGIN")
     with closing(_connect_damaged(copy)) as source:

@@ -62,19 +62,22 @@ def open_database(
             name = put_aside(path, now)
             os.unlink(path + "-wal")
             notes.append(f"{path} is gone, its log was still there and is kept as {name}-wal")
+        emptied = os.path.isfile(path) and os.path.getsize(path) == 0
         _own_files(path)
+        if emptied and os.path.lexists(path + "-wal"):
+            # SQLite would delete the log of an empty file.
+            notes.append(_mend(path, f"{path} is damaged (it is empty)", now, steps))
+        elif emptied:
+            notes.append(f"{path} was empty: what was in it, if anything was, is lost")
         connection = connect(path)
         try:
             try:
                 version = examine(connection, path, len(steps))
             except Damaged as error:
-                name = put_aside(path, now)
+                notes.append(_mend(path, str(error), now, steps))
+                # Not before: SQLite plays the log into a file that it closes, unless another file
+                # has its name by then.
                 connection.close()
-                saved, lost = replace_damaged(path, name, steps)
-                notes.append(
-                    f"{error}; it is kept as {name}, {saved} of its rows were carried over"
-                    + (f", {lost} can't be read" if lost else "")
-                )
                 connection = connect(path)
                 version = len(steps)
             if version < len(steps):
@@ -108,6 +111,15 @@ def network_filesystem(mountinfo: str, folder: str) -> str | None:
         if inside and len(point) >= len(longest):
             longest, kind = point, after.split(" ")[0]
     return kind if kind in NETWORK_FILESYSTEMS else None
+
+
+def _mend(path: str, finding: str, now: float, steps: Steps) -> str:
+    """Put the damaged file aside, and one with what can be read of it in its place; the note."""
+    name = put_aside(path, now)
+    saved, lost = replace_damaged(path, name, steps)
+    return f"{finding}; it is kept as {name}, {saved} of its rows were carried over" + (
+        f", {lost} can't be read" if lost else ""
+    )
 
 
 def _prepare_folder(folder: str) -> None:

@@ -17,6 +17,9 @@ from .base import Damaged, NewerSchema, StoreError
 APPLICATION_ID = 0x73706F74
 """``spot``: what file(1) and we tell our files by."""
 
+ABSURD_VERSION = 1000
+"""No schema gets there: a number above it is a flipped bit, and not of a newer version."""
+
 Steps = Sequence[tuple[str, ...]]
 
 # Step n leads from schema n to schema n + 1, so that all of them make a new file. The types are
@@ -69,7 +72,9 @@ _WORDS = {
     sqlite3.SQLITE_READONLY: "it can't be written: the disk or the file is read-only",
     sqlite3.SQLITE_IOERR: "the disk reports an error: see the kernel's log, and free space and quota",
     sqlite3.SQLITE_BUSY: "another program has it open: close that one",
-    sqlite3.SQLITE_CANTOPEN: "it can't be opened: see the rights of its folder",
+    sqlite3.SQLITE_CANTOPEN: (
+        "it, or its log, can't be opened: see the rights of its folder, and df -i for free inodes"
+    ),
 }
 
 
@@ -129,7 +134,7 @@ def examine(connection: sqlite3.Connection, path: str, newest: int) -> int:
             raise StoreError(
                 f"{path} is the database of another program: name another file under [store] path"
             )
-        if version > newest:
+        if newest < version <= ABSURD_VERSION:
             raise NewerSchema(
                 f"{path} has schema {version}, this version of spotokend knows {newest}: install"
                 " the newer one again, or name another file under [store] path and log in there"
@@ -148,7 +153,8 @@ def examine(connection: sqlite3.Connection, path: str, newest: int) -> int:
             raise
         finding = str(error)
     else:
-        if application_id != APPLICATION_ID or version < 1 or not names.issuperset(TABLES):
+        known = 1 <= version <= newest
+        if application_id != APPLICATION_ID or not known or not names.issuperset(TABLES):
             finding = "its header or schema is not what was written"
     if finding != "ok":
         raise Damaged(f"{path} is damaged ({finding})")
