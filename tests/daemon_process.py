@@ -29,6 +29,8 @@ class DaemonProcess:
         self.folder = folder
         self.socket = folder / "run" / "spotokend" / "spotokend.sock"
         self.config = folder / "config.toml"
+        self.wrapper: tuple[str, ...] = ()
+        """The command that becomes the daemon's, such as ``nsenter``; it must not fork."""
         self.errors = folder / "stderr"
         """What all daemons of this folder have written to their standard error."""
         for name in ("home", "run"):
@@ -63,14 +65,7 @@ class DaemonProcess:
             AssertionError: it ended, or was not ready in time; with what it wrote.
         """
         assert self._process is None or self._process.poll() is not None, "it still runs"
-        with self.errors.open("ab") as errors:
-            self._process = subprocess.Popen(
-                [*self._command("run", "--config", str(self.config)), *arguments],
-                env=self.environ,
-                stdin=subprocess.DEVNULL,
-                stdout=errors,
-                stderr=errors,
-            )
+        self._process = self._launch("run", "--config", str(self.config), *arguments)
         deadline = time.monotonic() + READY_WITHIN
         while not self._answers():
             if self._process.poll() is not None:
@@ -131,6 +126,16 @@ class DaemonProcess:
             except subprocess.TimeoutExpired:
                 self.kill()
                 raise
+
+    def _launch(self, *arguments: str) -> subprocess.Popen[bytes]:
+        with self.errors.open("ab") as errors:
+            return subprocess.Popen(
+                [*self.wrapper, *self._command(*arguments)],
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+            )
 
     @staticmethod
     def _command(*arguments: str) -> list[str]:
