@@ -180,15 +180,14 @@ def _not_served(state: Refreshing, event: NotSent | Failed, at: _Moment) -> Stat
     opens_at = _opening(event.opens_at, at)
     if state.quarantine is not None:
         return _quarantined_again(state, state.quarantine, probe_at=opens_at)
-    in_doubt = state.attempt.tries > 1  # this attempt took nothing away from an older doubt
     return Waiting(
         **_kept(state),
         retry_at=opens_at,
-        tries=state.attempt.tries - 1,
+        tries=state.attempt.tries - 1,  # this attempt took nothing away from an older doubt
         failures=state.failures + 1,
         reason=event.reason,
         since=_since(state, at),
-        grace_until=state.grace_until if in_doubt else None,
+        grace_until=state.grace_until,
     )
 
 

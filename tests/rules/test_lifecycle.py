@@ -367,7 +367,7 @@ def test_without_a_user_nothing_is_in_doubt():
     before = make(Refreshing, grant=None, access=None, since=None)
     event = InDoubt(MINE, "no answer", Boot(NOW + 9.0), Boot(NOW - 1.0))
     state = step(before, event, policy=POLICIES["client credentials"])
-    assert (state.in_doubt, state.retry_at) == (False, NOW + 9.0)
+    assert (state.in_doubt, state.retry_at, state.reason) == (False, NOW + 9.0, "no answer")
 
 
 @pytest.mark.parametrize("name", ["refreshing", "refreshing without a user", "probing an incident"])

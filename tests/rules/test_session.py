@@ -155,10 +155,11 @@ class TestRequests:
     @pytest.mark.parametrize("params", [[], {}, None, [[]], "x", list(range(64))])
     def test_notification(self, params):
         """Notifications of a client are dropped and counted, whatever they hold."""
-        calls, out, state = converse(Session(), [wire.pack([2, 5, params]), request(1)])
+        ignored = wire.pack([2, 5, params])
+        calls, out, state = converse(Session(), [ignored, ignored, request(1)])
         assert len(calls) == 1
         assert decoded(out) == [[1, 1, None, "ok"]]
-        assert state == (None, 1, 2, False, True)
+        assert state == (None, 2, 3, False, True)
 
 
 class TestNoRpc:
@@ -551,6 +552,22 @@ class TestMailbox:
         assert resync == [2, "resync", [{"dropped": 3}]]
         assert token == "token"
         assert notices == [*range(3, NOTICE_LIMIT + 3)]
+
+    def test_too_many_after_some_were_sent(self):
+        """What counts is how many wait, not how many there have been."""
+        mailbox = Mailbox()
+        for n in range(NOTICE_LIMIT):
+            mailbox.put(None, b"%d" % n)
+        assert [mailbox.pop() for _ in range(3)] == [b"0", b"1", b"2"]
+        for n in range(3):
+            mailbox.put(None, b"more %d" % n)
+        for n in range(KEYED_LIMIT):
+            mailbox.put(str(n), b"%d" % n)
+        assert mailbox.pop() == b"3"
+        mailbox.put(None, b"last")
+        mailbox.put(None, b"one too many")
+        assert decoded(mailbox.pop()) == [[2, "resync", [{"dropped": 1}]]]
+        assert mailbox.pop() == b"5"
 
     def test_too_many_tokens(self):
         """The oldest tokens are dropped, whatever stands before them."""
