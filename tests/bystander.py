@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from daemon_process import DaemonProcess
+from system_calls import open_files
 
 import spotokend
 from spotokend import wire
@@ -187,7 +188,7 @@ def forget_peak(daemon: DaemonProcess) -> None:
 
 def descriptors(daemon: DaemonProcess) -> int:
     """How many files it has open."""
-    return len(os.listdir(f"/proc/{daemon.pid}/fd"))
+    return len(open_files(daemon.pid))
 
 
 def processor_seconds(daemon: DaemonProcess) -> float:

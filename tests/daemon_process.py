@@ -8,8 +8,11 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
+
+import leaks
 
 READY_WITHIN = 15.0
 GONE_WITHIN = 15.0
@@ -47,6 +50,7 @@ class DaemonProcess:
             "SPOTOKEND_SOCK": str(self.socket),
         }
         self._process: subprocess.Popen[bytes] | None = None
+        self._searched = 0
 
     def configure(self, config: str) -> None:
         """Replace the configuration file; a running daemon reads it at its next reload."""
@@ -80,7 +84,7 @@ class DaemonProcess:
         self, *arguments: str, stdin: str = "", timeout: float = 30
     ) -> subprocess.CompletedProcess[str]:
         """Run the command line in the same world: ``daemon.run("token", "--min-ttl", "3")``."""
-        return subprocess.run(
+        done = subprocess.run(
             self._command(*arguments),
             env=self.environ,
             input=stdin,
@@ -89,6 +93,9 @@ class DaemonProcess:
             timeout=timeout,
             check=False,
         )
+        # Standard output is where a token belongs, if it was asked for.
+        leaks.search(f"stderr of {arguments}", done.stderr)
+        return done
 
     def written(self) -> str:
         """All that the daemons of this folder wrote to standard output and standard error."""
@@ -113,8 +120,11 @@ class DaemonProcess:
 
         Raises:
             subprocess.TimeoutExpired: it goes on.
+            AssertionError: it has written a secret.
         """
-        return self._started().wait(timeout)
+        status = self._started().wait(timeout)
+        self._search()
+        return status
 
     def __enter__(self) -> Self:
         return self.start()
@@ -136,6 +146,20 @@ class DaemonProcess:
                 stdout=errors,
                 stderr=errors,
             )
+
+    def _search(self) -> None:
+        """What was written since the last search, for secrets of the sandbox and the store's keys."""
+        if not self.errors.exists():
+            return
+        with self.errors.open("rb") as file:
+            file.seek(self._searched)
+            words = file.read()
+        self._searched += len(words)
+        keys: list[str] = []
+        with suppress(OSError):  # the key is elsewhere, or a test has put something in its way
+            key = self.folder / "home" / ".local" / "state" / "spotokend" / "key"
+            keys = [line for line in key.read_text().splitlines() if line and line[0] != "#"]
+        leaks.search("the daemon's log", words.decode(errors="replace"), *keys)
 
     @staticmethod
     def _command(*arguments: str) -> list[str]:

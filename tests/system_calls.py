@@ -8,9 +8,11 @@ is missing, or may not trace.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -98,6 +100,14 @@ def failing(pid: int, error: str, *names: str, below: Path) -> Iterator[None]:
         yield
 
 
+def open_files(pid: int) -> list[str]:
+    """The numbers of a process's descriptors. A daemon shows them to root alone."""
+    try:
+        return os.listdir(f"/proc/{pid}/fd")
+    except PermissionError:
+        pytest.skip("how many files a daemon has open: only root can see that")
+
+
 def _others(pid: int) -> list[int]:
     threads = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
     return [thread for thread in threads if thread != pid]
@@ -126,8 +136,15 @@ def strace() -> None:
     """It is here, and may trace."""
     if shutil.which("strace") is None:
         pytest.skip("faults at system calls: strace isn't installed (Debian: strace)")
-    with subprocess.Popen(["sleep", "60"]) as victim:
+    # As the daemon is: its user alone doesn't suffice.
+    program = (
+        "from spotokend.adapters.hardening import forbid_dumps as f; print(f(), flush=1); input()"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as victim:
         try:
+            assert victim.stdout is not None
+            victim.stdout.readline()
             with suppress(AssertionError), _attached("-e", "trace=none", "-p", str(victim.pid)):
                 return
         finally:

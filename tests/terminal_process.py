@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Self
 
+import leaks
 import pyte
 
 PATIENCE = 20.0
@@ -100,6 +101,8 @@ class TerminalProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         os.close(self._terminal)
+        # A code may have been pasted, and was echoed then.
+        leaks.search("the terminal", re.sub(r"sandbox-code-\d+-\w+", "", self._plain()))
 
     def _plain(self) -> str:
         return _ESCAPE.sub("", self.written)

@@ -29,25 +29,28 @@ HOUSE = {
         rules.secret rules.schedule rules.refusals rules.oauth
         rules.account rules.transitions rules.doubt rules.saving rules.lifecycle rules.renewal
         rules.gate rules.notice
-        rules.config.values rules.config.readers rules.config.problems rules.config.keys
-        rules.config.parse rules.config.diff
+        rules.config.values rules.config.readers rules.config.hook_readers rules.config.key_reader rules.config.problems
+        rules.config.keys rules.config.parse rules.config.diff
+        rules.hooks
         rules.sealing rules.methods rules.session
     """,
     "adapters": """
+        adapters.hardening adapters.uncaught adapters.detach
         adapters.endpoint adapters.config_file adapters.client_secrets
-        adapters.keys.file
+        adapters.keys.file adapters.keys.credential adapters.keys.keyring adapters.keys.asking
+        adapters.keys.passphrase
         adapters.store.base adapters.store.fences adapters.store.memory
         adapters.store.sqlite_schema adapters.store.sqlite_damage
-        adapters.store.sqlite_file adapters.store.sqlite
-        adapters.spill adapters.lockfile adapters.listener adapters.peercred adapters.logs
+        adapters.store.sqlite_file adapters.store.sqlite_info adapters.store.sqlite
+        adapters.spill adapters.lockfile adapters.listener adapters.peercred adapters.logs adapters.notify
         adapters.systemd
     """,
     "service": """
         service.defects service.clock service.packing service.traces service.rows service.recovery
-        service.vault service.registry service.roster service.board service.refresh service.keeper
+        service.vault service.keys service.places service.registry service.roster service.board service.refresh service.keeper
         service.identity service.logins service.status service.turns service.connection
         service.handlers
-        service.server service.daemon
+        service.server service.supervision service.late_secrets service.daemon
     """,
     "sandbox": """
         sandbox.checks sandbox.messages sandbox.record sandbox.options sandbox.configuration
@@ -56,11 +59,11 @@ HOUSE = {
         sandbox.conversation sandbox.server sandbox
     """,
     "edge": """
-        cli.terminal cli.options cli.parser cli.questions cli.scopes
+        cli.terminal cli.grammar cli.options cli.parser cli.questions cli.scopes
         cli.pages cli.callback cli.loopback_peer cli.listener cli.arrivals cli.browser
         cli.config_text cli.purge cli.service cli.first_run cli.config cli.login cli.logout
         cli.api_address cli.api_errors cli.api cli.refresh cli.reload cli.run
-        cli.status_text cli.scene cli.frame cli.live cli.status cli.stop cli.token cli.watch cli.sandbox cli.demo
+        cli.status_text cli.scene cli.frame cli.live cli.status cli.stop cli.store cli.unlock cli.token cli.watch cli.hooks cli.sandbox cli.demo
         cli __main__
     """,
 }
@@ -120,10 +123,13 @@ OUTSIDE_BUILTINS = {"open", "print", "input", "exec", "eval", "breakpoint", "__i
 
 # Each library has its place: whoever replaces one knows where to look.
 LIBRARIES = {
-    "cryptography": "rules.sealing",
+    "cryptography": "adapters.keys.passphrase rules.sealing",
+    "daemon": "adapters.detach",
     "h11": "cli.callback cli.listener sandbox.conversation",
     "httpx": "adapters.endpoint cli.api",
+    "jeepney": "adapters.client_secrets adapters.keys.keyring",
     "msgpack": "service.packing wire",
+    "secretstorage": "adapters.client_secrets adapters.keys.keyring",
     "rich": "cli.api cli.frame cli.live cli.status",
     "structlog": "adapters.logs",
 }
@@ -306,6 +312,60 @@ def test_each_library_has_its_place(library, places):
     ]
 
     assert users == sorted(places.split())
+
+
+STARTING = re.compile(
+    r"(anyio\.(open|run)_process|os\.(system|popen|fork\w*|exec\w+|spawn\w+|posix_spawn\w*)"
+    r"|create_subprocess_\w+|import_module)"
+)
+"""Calls that start a program, besides those of subprocess; and what could hide such a one."""
+
+
+def starts_programs(module):
+    """Whether it could."""
+    tops = {name.partition(".")[0] for name in imports(module)[1]}
+    calls = {
+        ast.unparse(node.func)
+        for node in ast.walk(parsed(path_of(module)))
+        if isinstance(node, ast.Call)
+    }
+    return bool(tops & {"subprocess", "multiprocessing", "pty"}) or any(map(STARTING.search, calls))
+
+
+def test_the_daemon_starts_no_program_but_for_a_secret():
+    """Of all modules that it is made of, those alone that ask a command for a secret or a passphrase.
+
+    Hooks are started by a process of their own, outside of the daemon's sandbox.
+    """
+    daemon, new = set(), {"service.daemon"}
+    while new:
+        daemon |= new
+        new = set().union(*(imports(module)[0] for module in new)) - daemon
+    starting = {module for module in daemon if starts_programs(module)}
+
+    assert {name for name in starting if not name.startswith("adapters.keys.")} - {FACE} == {
+        "adapters.client_secrets"
+    }
+    assert starts_programs("cli.hooks")
+
+
+def test_no_import_touches_the_network():
+    """Not even by making a socket: of every module, with all that it imports."""
+    program = (
+        "import importlib, sys\n"
+        "touched = []\n"
+        "sys.addaudithook(lambda event, _: event.startswith('socket.') and touched.append(event))\n"
+        f"for name in {[f'{PACKAGE}.{module}' for module in ORDER if module != '__main__']!r}:\n"
+        "    importlib.import_module(name)\n"
+        "before = list(touched)\n"
+        "import socket; socket.socket().close()\n"
+        "print(before, len(touched) - len(before) > 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert (done.stdout, done.stderr) == ("[] True\n", "")
 
 
 # ----------------------------------------------------------------------------------- its manners

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -57,6 +58,7 @@ def test_help_is_data(capsys):
 
 def test_words_of_the_process_are_the_default(monkeypatch, capsys):
     """The script of the package calls ``main()`` without any."""
+    monkeypatch.setattr(cli, "_keep_to_itself", lambda: None)  # this process is the tests'
     monkeypatch.setattr(sys, "argv", ["spotokend", "--version"])
 
     assert main() == 0
@@ -223,3 +225,48 @@ def test_asking_for_a_token_is_cheap():
     assert status == 4
     assert {name for name in modules if name in dear} == set()
     assert not [name for name in modules if name.startswith(("spotokend.rules", "spotokend.ser"))]
+
+
+@pytest.mark.parametrize(
+    ("defect", "place"),
+    [
+        ("raise LookupError('planted-1')", "LookupError at <string>:"),
+        ("raise BaseExceptionGroup('planted-1', [KeyboardInterrupt('planted-1')])", "Keyboard"),
+        ("It()", "LookupError at <string>:"),
+    ],
+    ids=["exception", "group", "finalizer"],
+)
+def test_what_nobody_foresaw_shows_no_value_wherever_it_comes_up(defect, place):
+    """As a process of its own: not even what ``main`` lets pass is printed with its text."""
+    program = (
+        "import sys\n"
+        "from spotokend import cli\n"
+        "class It:\n"
+        "    def __del__(self): raise LookupError('planted-1')\n"
+        f"def run(words):\n    {defect}\n    return 0\n"
+        "cli._run = run\n"
+        "sys.exit(cli.main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30
+    )
+
+    assert f"this is a defect of spotokend {__version__}: {place}" in done.stderr
+    assert "planted-1" not in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_command_leaves_no_core():
+    """It may hold a token; what it starts may raise its limit again."""
+    program = (
+        "import resource, sys\n"
+        "from spotokend import cli\n"
+        "cli.main()\n"
+        "print(*resource.getrlimit(resource.RLIMIT_CORE))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30
+    )
+
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    assert done.stdout == f"0 {hard}\n"

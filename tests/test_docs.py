@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
 
 import documents
+import lowest
 import pytest
 from documents import PAGES, ROOT
 
@@ -17,12 +19,13 @@ import spotokend
 from spotokend import errors
 from spotokend.cli import first_run
 from spotokend.cli.api_errors import MEANINGS
-from spotokend.cli.options import COMMANDS, Argument, Command
+from spotokend.cli.grammar import Argument, Command
+from spotokend.cli.options import COMMANDS
 from spotokend.cli.pages import ENDS, UNFINISHED
 from spotokend.cli.scopes import PURPOSES
 from spotokend.rules.config.keys import SECTIONS
 from spotokend.rules.methods import METHODS
-from spotokend.rules.notice import NAMES
+from spotokend.rules.notice import KINDS, NAMES
 from spotokend.rules.refusals import REFUSALS, STATUSES
 from spotokend.rules.transitions import TRANSITIONS
 from spotokend.sandbox import Kind, Options
@@ -183,7 +186,7 @@ def test_every_notice_is_explained():
     """In docs/accounts.md: each kind that the source makes, and no other."""
     told = documents.rows(documents.section("docs/accounts.md", "What you are told"))
     kinds = {name for row in told if len(row) == 3 for name in documents.spans(row[0])}
-    assert kinds == set(notice_kinds())
+    assert kinds == set(notice_kinds()) == set(KINDS)
 
 
 def notice_kinds() -> Iterator[str]:
@@ -246,6 +249,49 @@ def test_every_key_is_explained(section: str):
         for name, key in SECTIONS[section].items()
     }
     assert all(row[2] for row in table)
+
+
+# Security.
+
+
+def test_every_test_that_is_named_exists():
+    """In docs/security.md, as ``tests/FILE.py::NAME``, or a file of tests as a whole."""
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", documents.read("docs/security.md"))
+    assert named
+    missing = [
+        f"{file}::{name}"
+        for file, name in named
+        if not (ROOT / file).is_file()
+        or (name and f"def {name}(" not in (ROOT / file).read_text(encoding="utf-8"))
+    ]
+    assert missing == []
+
+
+def test_every_threat_is_shown_or_said_not_to_be_stopped():
+    """In the table of docs/security.md: who, what they can do, what stops them, the test, the rest."""
+    table = documents.rows(documents.section("docs/security.md", "Who can do what"))
+    assert table
+    assert [row[0] for row in table if len(row) != 5 or not (row[3] or row[4])] == []
+
+
+def test_every_package_that_is_needed_is_explained():
+    """In docs/security.md: those that pyproject.toml names, the extras' too, and no others."""
+    table = documents.rows(documents.section("docs/security.md", "What it is made of"))
+    told = {documents.spans(row[0])[0] for row in table}
+    project = tomllib.loads(documents.read("pyproject.toml"))["project"]
+    extras = project["optional-dependencies"]
+    needed = [
+        *project["dependencies"],
+        *(r for name in extras if name != "test" for r in extras[name]),
+    ]
+    assert told == {requirement.partition(">=")[0] for requirement in needed}
+
+
+def test_every_requirement_has_a_lower_bound_that_is_tested():
+    """``tests/run --lowest`` installs exactly those."""
+    assert [
+        version.replace("==", ">=") for version in lowest.constraints()
+    ] == lowest.requirements()
 
 
 # Programming.

@@ -16,6 +16,7 @@ import anyio
 import httpx
 import trio
 from anyio.abc import TaskStatus
+from kept_keys import KeptKeys
 from stubborn_spill import StubbornSpill
 from trio.testing import MockClock
 
@@ -26,13 +27,14 @@ from spotokend.adapters.store.memory import MemoryStore
 from spotokend.rules.config.parse import parse
 from spotokend.rules.notice import Change, Notice, notices
 from spotokend.rules.schedule import Boot, Wall
-from spotokend.rules.sealing import SealingKey
+from spotokend.rules.sealing import KeyRing
 from spotokend.rules.secret import Secret
 from spotokend.sandbox import Cut, Options, Provider, Request
 from spotokend.service.board import Board
 from spotokend.service.clock import Clock
 from spotokend.service.handlers import Handlers
 from spotokend.service.keeper import Keeper
+from spotokend.service.keys import Keys
 from spotokend.service.logins import Logins
 from spotokend.service.refresh import Refresh
 from spotokend.service.registry import Account, Registry
@@ -107,10 +109,12 @@ class World:
         self.config = parse(config)
         self.clock = Clock(self.boot, self.wall, rand or (lambda: self.u), boot_id)
         self.registry = Registry(self.config, self.clock, publish=self._publish)
+        ring = KeyRing()
+        self.place = KeptKeys(key)
         self.vault = Vault(
             store,
             Rows(
-                SealingKey(key),
+                ring,
                 self.clock,
                 random_bytes=lambda size: next(numbers).to_bytes(size, "big"),
             ),
@@ -144,6 +148,14 @@ class World:
             store={"backend": "memory", "path": ""},
             connections=lambda: 0,
         )
+        self.keys = Keys(
+            self.place,
+            ring,
+            self.vault,
+            random_bytes=lambda size: next(numbers).to_bytes(size, "big"),
+            unlocked=self._unlocked,
+            tell=lambda _: None,
+        )
         self.reloads = 0
         self.stops = 0
         self.handlers = Handlers(
@@ -152,8 +164,10 @@ class World:
             self.keeper,
             self.logins,
             self.status,
+            keys=self.keys,
             reload=self._reload,
             stop=self._stop,
+            store_info=self.keys.store_info,
         )
 
     def boot(self) -> Boot:
@@ -247,6 +261,9 @@ class World:
     def _log(self, event: str, *, level: str = "info", **fields: object) -> None:
         self.logged.append((event, {"level": level, **fields}))
 
+    async def _unlocked(self, notices: list[Notice]) -> None:
+        self.notices += notices
+
     async def _reload(self) -> dict[str, object]:
         self.reloads += 1
         return {"changes": [], "warnings": []}
@@ -288,7 +305,7 @@ async def running(
     )
     world.offset = offset
     given = dict.fromkeys(world.config.clients) | (secrets or {})
-    world.notices += await world.vault.recover()
+    world.notices += await world.keys.start()
     await world.roster.populate(given)
     async with anyio.create_task_group() as tasks:
         await tasks.start(world.keep)

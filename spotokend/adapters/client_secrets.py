@@ -7,9 +7,12 @@ import re
 import shlex
 import stat
 import subprocess
+from collections.abc import Collection, Mapping
+from contextlib import closing
+from functools import partial
 
-from spotokend.errors import Misconfigured
-from spotokend.rules.config.values import SecretSource, SourceKind
+from spotokend.errors import Locked, Misconfigured
+from spotokend.rules.config.values import Config, SecretSource, SourceKind
 from spotokend.rules.secret import Secret
 
 COMMAND_TIMEOUT = 10.0
@@ -21,20 +24,60 @@ _SHOWN = 200
 _VSCHARS = re.compile(r"[\x20-\x7e]+")
 
 
-def read_secret(source: SecretSource, *, place: str) -> Secret:
-    """The secret; blocks, for a command up to :data:`COMMAND_TIMEOUT`.
+def read_secrets(
+    config: Config, known: Mapping[str, Secret | None] | None = None
+) -> dict[str, Secret | None]:
+    """The client secrets, each from its source, by client; None where a client has none.
 
-    ``place`` is the key that names the source, such as ``clients.spotify.client_secret``.
+    Where a keyring is closed it is what is ``known``, else None: the caller reads it again later.
+
+    :raises Misconfigured: as :func:`read_secret`
+    """
+    found: dict[str, Secret | None] = {}
+    withheld = secret_variables(config)
+    for name, client in config.clients.items():
+        found[name] = None
+        if client.client_secret is not None:
+            try:
+                found[name] = read_secret(
+                    client.client_secret, place=place_of(name), withheld=withheld
+                )
+            except Locked:
+                found[name] = (known or {}).get(name)
+    return found
+
+
+def place_of(client: str) -> str:
+    """The key of the configuration that names the source."""
+    return f"clients.{client}.client_secret"
+
+
+def secret_variables(config: Config) -> frozenset[str]:
+    """Variables of the environment that hold secrets: no command is to inherit them."""
+    sources = (client.client_secret for client in config.clients.values())
+    return frozenset(
+        str(source.value) for source in sources if source and source.kind is SourceKind.ENV
+    )
+
+
+def read_secret(source: SecretSource, *, place: str, withheld: Collection[str] = ()) -> Secret:
+    """The secret; blocks, for a command or a keyring up to :data:`COMMAND_TIMEOUT`.
+
+    ``place`` is the key that names the source, such as ``clients.spotify.client_secret``;
+    ``withheld`` are the variables of the environment that a command doesn't get.
 
     :raises Misconfigured: it can't be had, is empty, or is no secret; names the place and the cure
+    :raises Locked: the keyring that has it is closed, or isn't there yet
     """
     value = source.value
     if isinstance(value, Secret):
         secret, origin = value.reveal(), "what stands in the configuration"
     elif isinstance(value, tuple):
-        secret, origin = _from_command(value, place), f"what {value[0]} printed"
+        secret, origin = _from_command(value, place, withheld), f"what {value[0]} printed"
     elif source.kind is SourceKind.ENV:
         secret, origin = _from_environment(value, place), f"${value}"
+    elif source.kind is SourceKind.KEYRING:
+        secret, origin = _from_keyring(value, place), f"{value} in the keyring"
     elif source.kind is SourceKind.CREDENTIAL:
         secret, origin = _from_credential(value, place), f"the credential {value}"
     else:
@@ -60,6 +103,13 @@ def _from_file(path: str, place: str) -> str:
         raise Misconfigured(
             f"{place}: others than its owner may read {path} (mode {mode:04o})",
             hint=f"chmod 600 {shlex.quote(path)}",
+        )
+    folder = os.path.dirname(os.path.realpath(path))
+    mode = os.stat(folder).st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise Misconfigured(
+            f"{place}: everybody can write in {folder}, and put another secret in place of yours",
+            hint=f"chmod o-w {shlex.quote(folder)}",
         )
     return data
 
@@ -107,7 +157,48 @@ def _from_environment(name: str, place: str) -> str:
     return secret
 
 
-def _from_command(command: tuple[str, ...], place: str) -> str:
+def _from_keyring(name: str, place: str) -> str:
+    """The item that ``keyring set spotokend NAME`` makes, in whichever collection it is."""
+    try:
+        import secretstorage
+        from jeepney import DBusErrorResponse
+    except ImportError:
+        raise Misconfigured(
+            f"{place}: the library for the keyring isn't installed",
+            hint="pip install 'spotokend[keyring]' (Debian: python3-secretstorage)",
+        ) from None
+    attributes = {"service": "spotokend", "username": name}
+    try:
+        with closing(secretstorage.dbus_init()) as connection:
+            # A service that hangs isn't waited for without an end.
+            ask = partial(connection.send_and_get_reply, timeout=COMMAND_TIMEOUT)
+            connection.send_and_get_reply = ask
+            items = list(secretstorage.search_items(connection, attributes))
+            for item in items:
+                if not item.is_locked():
+                    return item.get_secret().decode("latin-1")
+            # A keyring that is closed may not even tell what it has.
+            closed = items or any(
+                collection.is_locked()
+                for collection in secretstorage.get_all_collections(connection)
+            )
+    except (secretstorage.SecretStorageException, DBusErrorResponse, OSError) as error:
+        # OSError: also a timeout. At the start of a session it may just not be there yet.
+        raise Locked(
+            f"{place}: no keyring answers ({str(error).strip() or type(error).__name__})",
+            hint="see that the desktop's keyring runs, or use file or command",
+        ) from None
+    if closed:
+        raise Locked(
+            f"{place}: the keyring is locked", hint="unlock it: spotokend then goes on by itself"
+        )
+    raise Misconfigured(
+        f"{place}: the keyring has no {name} of spotokend's",
+        hint=f"secret-tool store --label 'spotokend: {name}' service spotokend username {name}",
+    )
+
+
+def _from_command(command: tuple[str, ...], place: str, withheld: Collection[str]) -> str:
     """What the command prints; no shell has a part in it.
 
     Of its words only the first is told: the others may be secrets.
@@ -120,6 +211,7 @@ def _from_command(command: tuple[str, ...], place: str) -> str:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=COMMAND_TIMEOUT,
+            env={name: text for name, text in os.environ.items() if name not in withheld},
             check=False,
         )
     except subprocess.TimeoutExpired:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from spotokend.errors import Misconfigured
 from spotokend.rules.config.parse import parse
-from spotokend.rules.config.values import ClientConfig, Config, SourceKind
+from spotokend.rules.config.values import ClientConfig, Config, KeyKind, KeySource, SourceKind
 
 LIMIT = 1024 * 1024
 """Bytes. A thousand accounts take a tenth of it; what is larger is some other file."""
@@ -58,7 +58,11 @@ def write_new_config(path: str, text: str) -> None:
     """
     folder = os.path.dirname(os.path.abspath(path))
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        umask = os.umask(0o077)  # makedirs' mode is the last folder's only
+        try:
+            os.makedirs(folder, exist_ok=True)
+        finally:
+            os.umask(umask)
         # mkstemp makes files of mode 0600, from their first instant.
         descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".config-")
         try:
@@ -154,10 +158,16 @@ def _anchored(config: Config, folder: str) -> Config:
         path = os.path.join(folder, os.path.expanduser(str(source.value)))
         return replace(client, client_secret=replace(source, value=path))
 
+    def anchored_key() -> KeySource | None:
+        key = config.store.key
+        if key is None or key.kind is not KeyKind.FILE:
+            return key
+        return replace(key, value=os.path.join(folder, os.path.expanduser(str(key.value))))
+
     return replace(
         config,
         daemon=replace(config.daemon, socket=anchor(config.daemon.socket)),
-        store=replace(config.store, path=anchor(config.store.path), key=anchor(config.store.key)),
+        store=replace(config.store, path=anchor(config.store.path), key=anchored_key()),
         clients=MappingProxyType(
             {name: anchored(client) for name, client in config.clients.items()}
         ),

@@ -1,6 +1,8 @@
 """The listening Unix socket: nobody else's for a moment, and never taken from a living daemon.
 
-The caller holds the daemon's lock: between the probe and what follows nobody else does the same.
+Where systemd holds it (sd_listen_fds(3)) it is the one that was passed, which stays when the daemon
+ends: clients wait in line for the next one. Else the daemon makes its own, and the caller holds the
+daemon's lock: between the probe and what follows nobody else does the same.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import os
 import socket
 import stat
 import struct
+from collections.abc import Iterator, MutableMapping
 
 from spotokend import paths
 from spotokend.errors import Misconfigured, SpotokendError
@@ -24,6 +27,11 @@ BACKLOG = 4096
 _CURE = "set [daemon] socket or $SPOTOKEND_SOCK to another path"
 
 
+_FIRST_PASSED = 3
+# SD_LISTEN_FDS_START: they follow the three that every process has.
+_PASSED = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+
+
 class AlreadyListening(Misconfigured):
     """Somebody answers at the path. ``pid`` is who listens there, 0 if that can't be seen."""
 
@@ -34,6 +42,51 @@ class AlreadyListening(Misconfigured):
             hint=f"use the daemon that runs, end it with 'spotokend stop', or {_CURE}",
         )
         self.pid = pid
+
+
+def passed(environ: MutableMapping[str, str]) -> socket.socket | None:
+    """The listening socket that systemd has passed to this process; None where it passed none.
+
+    Of several it is the one named "spotokend" (``FileDescriptorName=``). The variables are taken
+    out of ``environ``, and no descriptor is left to children.
+
+    Raises:
+        Misconfigured: what was passed is no Unix stream socket that listens at a path.
+    """
+    pid, count, names = (environ.pop(name, "") for name in _PASSED)
+    # The variables may be an ancestor's, which had a shell between itself and us.
+    if pid != str(os.getpid()) or not count.isdigit() or not int(count):
+        return None
+    descriptors = range(_FIRST_PASSED, _FIRST_PASSED + int(count))
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    named = dict(zip(names.split(":"), descriptors, strict=False))
+    listener = socket.socket(fileno=named.get(paths.NAME, _FIRST_PASSED))
+    if not _listens_at_a_path(listener):
+        raise Misconfigured(
+            "what systemd passed is no Unix socket that listens at a path",
+            hint="the socket unit needs ListenStream= with a path: spotokend service install",
+        )
+    listener.setblocking(False)
+    return listener
+
+
+@contextlib.contextmanager
+def listening(path: str, held: socket.socket | None) -> Iterator[socket.socket]:
+    """The socket to serve: ``held`` by systemd, which listens on after us, or one at ``path``.
+
+    What is made here is removed in the end.
+
+    Raises:
+        AlreadyListening, Misconfigured: as :func:`bind`.
+    """
+    with bind(path) if held is None else held.dup() as listener:
+        try:
+            yield listener
+        finally:
+            listener.close()  # where nothing was served: one that lives isn't removed
+            if held is None:
+                remove(path)
 
 
 def bind(path: str) -> socket.socket:
@@ -65,6 +118,14 @@ def remove(path: str) -> None:
     """Remove what a closed listener left at ``path``; another's living socket stays."""
     with contextlib.suppress(OSError, SpotokendError):
         _remove_stale(path)
+
+
+def _listens_at_a_path(listener: socket.socket) -> bool:
+    return (
+        (listener.family, listener.type) == (socket.AF_UNIX, socket.SOCK_STREAM)
+        and bool(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+        and os.path.isabs(listener.getsockname())  # an abstract one is bytes that begin with zero
+    )
 
 
 def _prepare_folder(folder: str) -> None:

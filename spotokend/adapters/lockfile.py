@@ -6,6 +6,7 @@ has just opened it, and then two hold "the" lock. What it says, the holder's pid
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from types import TracebackType
@@ -43,9 +44,11 @@ class StateLock:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             self._file = os.open(self.path, flags, 0o600)
         except OSError as error:
+            hint = "see the rights of that file and its folder"
+            if error.errno == errno.EROFS:
+                hint = "the service writes where its unit lets it: spotokend service install"
             raise Misconfigured(
-                f"the lock {self.path} can't be opened: {error.strerror}",
-                hint="see the rights of that file and its folder",
+                f"the lock {self.path} can't be opened: {error.strerror}", hint=hint
             ) from error
         try:
             os.fchmod(self._file, 0o600)

@@ -4,6 +4,9 @@ Importing structlog costs as much as the whole start, so events are kept until :
 loaded it, and nothing is lost in between. No event has a place for a secret: fields are words,
 names, numbers; what is a ``Secret`` shows its placeholder.
 
+Where systemd's journal reads stderr, each line begins with its priority (sd-daemon(3)), so that
+`journalctl -p warning` finds what it should.
+
 A flood of clients is no flood of lines: what repeats itself is told ten times a minute, and then
 counted.
 """
@@ -14,10 +17,12 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 LEVELS = ("debug", "info", "warning", "error")
+PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}
+"""Of syslog(3)."""
 KEPT = 1000
 """Events that wait for structlog at most; the start has about ten."""
 REPEATS = 10
@@ -32,6 +37,7 @@ class Log:
         # Python has no stderr where its descriptor was closed before the start.
         self._stream: TextIO | None = stream or sys.stderr
         self._terminal = bool(self._stream and not self._stream.closed and self._stream.isatty())
+        self._journal = _is_journal(self._stream)
         self._json = style == "json" or (style == "auto" and not self._terminal)
         self._kept: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._logger: Any = None
@@ -84,7 +90,8 @@ class Log:
                 exception_formatter=structlog.dev.plain_traceback,
             )
         self._logger = structlog.wrap_logger(
-            structlog.PrintLogger(self._stream), processors=[renderer]
+            structlog.PrintLogger(self._stream),
+            processors=[_with_priority(renderer) if self._journal else renderer],
         )
         self._write_kept()
 
@@ -109,6 +116,25 @@ class Log:
             # The terminal is gone, or the disk behind a redirection is full: the log is not what
             # the program is for.
             return
+
+
+def _is_journal(stream: TextIO | None) -> bool:
+    """Whether it is the one that the variable tells of: a redirection is none (systemd.exec(5))."""
+    try:
+        status = os.fstat(stream.fileno()) if stream else None
+    except (OSError, ValueError):
+        return False
+    told = os.environ.get("JOURNAL_STREAM")
+    return status is not None and told == f"{status.st_dev}:{status.st_ino}"
+
+
+def _with_priority(renderer: Any) -> Callable[[Any, str, Any], str]:
+    def render(logger: Any, name: str, record: Any) -> str:
+        prefix = f"<{PRIORITIES[record['level']]}>"
+        lines = renderer(logger, name, record).split("\n")
+        return "\n".join(prefix + line for line in lines)
+
+    return render
 
 
 def _timestamp() -> str:

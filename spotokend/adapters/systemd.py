@@ -1,7 +1,9 @@
 """systemd's user manager: ``spotokend service install`` and ``uninstall``.
 
-Installing is writing one unit file and telling the manager. Nothing is written before the manager
-has answered, and doing it again brings the same result.
+Installing is writing unit files and telling the manager: the service, the socket at which it is
+started, the hooks' process where there are hooks, and a drop-in for what the configuration has
+elsewhere, which the sandbox would hide. Nothing is written before the manager has answered, and
+doing it again brings the same result.
 
 The manager has an environment of its own, which a shell's ``export`` doesn't reach:
 :func:`environment` tells what the daemon will see.
@@ -17,13 +19,38 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import Misconfigured
 
 UNIT = "spotokend.service"
+SOCKET = "spotokend.socket"
+HOOKS = "spotokend-hooks.service"
+UNITS = (SOCKET, UNIT, HOOKS)
+DROP_IN = "50-configuration.conf"
+"""Ours, in ``UNIT.d``; others there are the user's own."""
 
 LINGER = Path("/var/lib/systemd/linger")
 """Where logind keeps a file for each user whose manager runs without a session."""
+
+_DROP_IN_HEAD = """\
+# Written by `spotokend service install` from the configuration, and replaced when it is called again.
+"""
+
+
+class Needs(NamedTuple):
+    """What a configuration needs beyond the units as they are."""
+
+    socket: str | None = None
+    """Where to listen instead of the usual place."""
+    writable: tuple[str, ...] = ()
+    """Folders, absolute, that the daemon writes in besides its usual ones."""
+    bus: bool = False
+    """Something asks the session's bus, or may: a keyring, a command."""
+    hooks: bool = False
+    start: bool = True
+    """It can run: else only the socket is opened, and the first client has it tried."""
+
 
 RunSystemctl = Callable[[list[str]], "subprocess.CompletedProcess[str]"]
 """Runs a command line and returns its status and words; FileNotFoundError: no such program."""
@@ -33,6 +60,7 @@ _WITHOUT_MANAGER = (
     "log in directly or by SSH, not through su or sudo; for a user who never logs in: "
     "`loginctl enable-linger USER`. " + _WITHOUT_SYSTEMD[0].upper() + _WITHOUT_SYSTEMD[1:]
 )
+_ROOM = "make room or permit it, then install again"
 _LOOK = f"`systemctl --user status {UNIT}` and `journalctl --user -u {UNIT}` tell more"
 
 
@@ -88,15 +116,19 @@ def environment(run: RunSystemctl = run_systemctl) -> dict[str, str]:
 
 def setting(variable: str, value: str) -> str:
     """The line for a drop-in that gives the unit's daemon this variable (systemd.exec(5))."""
-    quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    return f'Environment="{variable}={quoted}"'
+    return f"Environment={_word(f'{variable}={value}')}"
 
 
-def install(executable: str, unit_dir: Path, run: RunSystemctl = run_systemctl) -> list[str]:
+def install(
+    executable: str,
+    unit_dir: Path,
+    needs: Callable[[Mapping[str, str]], Needs],
+    run: RunSystemctl = run_systemctl,
+) -> list[str]:
     """Have the daemon started now and with each session of the user's.
 
-    ``executable`` is the absolute path of the ``spotokend`` command. Returns what was done, a
-    sentence each.
+    ``executable`` is the absolute path of the ``spotokend`` command; ``needs`` tells from the
+    service's environment what its configuration needs. Returns what was done, a sentence each.
 
     Raises:
         Misconfigured: no systemd, no manager for this user, or what it objected to.
@@ -106,42 +138,43 @@ def install(executable: str, unit_dir: Path, run: RunSystemctl = run_systemctl) 
             f"{executable} is no program that a service could start",
             hint="call `spotokend service install` by its whole path",
         )
-    text = _template().replace("%executable%", _quoted(executable))
+    texts = {unit: _template(unit).replace("%executable%", _quoted(executable)) for unit in UNITS}
     _require_manager(run)
-    path = unit_dir / UNIT
-    try:
-        _write(path, text)
-    except OSError as error:
-        raise Misconfigured(
-            f"{path} could not be written: {error.strerror}",
-            hint="make room or permit it, then install again",
-        ) from None
+    needed = needs(environment(run))
+    units = UNITS if needed.hooks else (SOCKET, UNIT)
+    if not needed.hooks and (unit_dir / HOOKS).exists():
+        _systemctl(run, _LOOK, "disable", "--now", HOOKS)
+    for unit in UNITS:
+        _write(unit_dir / unit, texts[unit] if unit in units else None)
+        _write(unit_dir / f"{unit}.d" / DROP_IN, _drop_in(unit, needed))
     _systemctl(run, _LOOK, "daemon-reload")
-    _systemctl(run, _LOOK, "enable", UNIT)
-    # Not `enable --now`: what runs already would go on with the old program.
-    _systemctl(run, _LOOK, "restart", UNIT)
-    return [f"Wrote {path}.", "It starts with your session, and has been started now."]
+    _systemctl(run, _LOOK, "enable", "--now", SOCKET)
+    _systemctl(run, _LOOK, "enable", *units[1:])
+    done = [f"Wrote {unit_dir / unit}." for unit in units]
+    if not needed.start:
+        return [*done, "It starts with your session, or when the first program asks it."]
+    # Not `enable --now`: what runs already would go on with the old program. Nobody who asks
+    # meanwhile notices: the socket stays open.
+    _systemctl(run, _LOOK, "restart", *units[1:])
+    return [*done, "It starts with your session, and has been started now."]
 
 
 def uninstall(unit_dir: Path, run: RunSystemctl = run_systemctl) -> list[str]:
-    """Stop the daemon and forget the unit; grants, configuration and the user's own drop-ins stay.
+    """Stop the daemon and forget the units; grants, configuration and the user's drop-ins stay.
 
     Raises:
         Misconfigured: as :func:`install`.
     """
-    path = unit_dir / UNIT
-    if not path.exists():
-        return [f"There is no {path}: nothing to do."]
+    units = [unit for unit in UNITS if (unit_dir / unit).exists()]
+    if not units:
+        return [f"There is no {unit_dir / UNIT}: nothing to do."]
     _require_manager(run)
-    _systemctl(run, _LOOK, "disable", "--now", UNIT)
-    try:
-        path.unlink()
-    except OSError as error:
-        raise Misconfigured(
-            f"{path} could not be removed: {error.strerror}", hint="remove it by hand"
-        ) from None
+    _systemctl(run, _LOOK, "disable", "--now", *units)
+    for unit in UNITS:
+        _write(unit_dir / f"{unit}.d" / DROP_IN, None)
+        _write(unit_dir / unit, None)
     _systemctl(run, _LOOK, "daemon-reload")
-    return ["It has been stopped.", f"Removed {path}."]
+    return ["It has been stopped.", *(f"Removed {unit_dir / unit}." for unit in units)]
 
 
 def stop(run: RunSystemctl = run_systemctl) -> None:
@@ -151,9 +184,24 @@ def stop(run: RunSystemctl = run_systemctl) -> None:
         Misconfigured: as :func:`install`.
     """
     _require_manager(run)
+    # The socket first, or the next client would have it started again.
+    for unit in (SOCKET, HOOKS):
+        with suppress(Misconfigured):  # of an earlier release, or without hooks: it knows none
+            _systemctl(run, _LOOK, "stop", unit)
     _systemctl(run, _LOOK, "stop", UNIT)
-    with suppress(Misconfigured):  # it objects where it has forgotten the unit already
-        _systemctl(run, _LOOK, "reset-failed", UNIT)
+    for unit in UNITS:
+        with suppress(Misconfigured):  # it objects where it has forgotten the unit already
+            _systemctl(run, _LOOK, "reset-failed", unit)
+
+
+def active(run: RunSystemctl = run_systemctl) -> bool:
+    """Whether the daemon or its socket is the manager's at this moment.
+
+    Raises:
+        Misconfigured: as :func:`install`.
+    """
+    states = _systemctl(run, _WITHOUT_MANAGER, "show", "--property=ActiveState", UNIT, SOCKET)
+    return any(word in states.split() for word in ("ActiveState=active", "ActiveState=activating"))
 
 
 def reload(run: RunSystemctl = run_systemctl) -> None:
@@ -165,12 +213,33 @@ def reload(run: RunSystemctl = run_systemctl) -> None:
     _systemctl(run, _LOOK, "daemon-reload")
 
 
-def _template() -> str:
+def _template(unit: str) -> str:
     """The unit of this release: inside an installed package, beside it in a checkout."""
-    installed = resources.files("spotokend") / "systemd" / UNIT
+    installed = resources.files("spotokend") / "systemd" / unit
     if installed.is_file():
         return installed.read_text(encoding="utf-8")
-    return Path(__file__).parents[2].joinpath("systemd", UNIT).read_text(encoding="utf-8")
+    return Path(__file__).parents[2].joinpath("systemd", unit).read_text(encoding="utf-8")
+
+
+def _drop_in(unit: str, needs: Needs) -> str | None:
+    """What the configuration adds to the unit; None where that is nothing."""
+    lines: list[str] = []
+    if unit == SOCKET and needs.socket is not None:
+        # The empty line takes back the usual one.
+        lines = ["[Socket]", "ListenStream=", "ListenStream=" + needs.socket.replace("%", "%%")]
+    elif unit == UNIT and (needs.writable or needs.bus):
+        lines = ["[Service]"]
+        # "-": what is missing is for the daemon to tell, in better words than systemd's.
+        lines += [f"ReadWritePaths={_word('-' + folder)}" for folder in needs.writable]
+        if needs.bus:
+            lines += ["InaccessiblePaths=", "InaccessiblePaths=-%t/systemd/private"]
+    return "\n".join([_DROP_IN_HEAD.rstrip(), *lines, ""]) if lines else None
+
+
+def _word(text: str) -> str:
+    """``text`` as one word of a setting's list, with nothing in it that systemd reads."""
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{quoted}"'
 
 
 def _quoted(path: str) -> str:
@@ -203,12 +272,25 @@ def _systemctl(run: RunSystemctl, hint: str, *arguments: str) -> str:
     return done.stdout
 
 
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all: a manager that reloads meanwhile reads the old unit or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _write(path: Path, text: str | None) -> None:
+    """Whole or not at all: a manager that reloads meanwhile reads the old file or the new one.
+
+    None removes it, and its folder if that was a drop-in's and is empty now.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+        if text is None:
+            path.unlink(missing_ok=True)
+            if path.name == DROP_IN:
+                with suppress(OSError):
+                    path.parent.rmdir()
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        act, cure = ("removed", "remove it by hand") if text is None else ("written", _ROOM)
+        raise Misconfigured(f"{path} could not be {act}: {error.strerror}", hint=cure) from None

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 from .. import __version__, paths
@@ -26,7 +27,12 @@ if TYPE_CHECKING:  # typing itself stays out of the start of ``spotokend token``
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status; ``argv`` is without the program's name."""
+    """Run one command and return its exit status; ``argv`` is without the program's name.
+
+    Without it this is the process's own beginning, and settings of the process are made, too.
+    """
+    if argv is None:
+        _keep_to_itself()
     terminal.prepare()
     try:
         status = _run(list(sys.argv[1:] if argv is None else argv))
@@ -47,12 +53,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         terminal.settle()
         return 1
     except Exception as error:  # noqa: BLE001 - the last place that can tell it
-        terminal.complain(
-            f"this is a defect of spotokend {__version__}: {_place(error)}",
-            "please report it with this line and the command, without its tokens",
-        )
+        _tell_defect(error)
         return 1
     return status
+
+
+def _keep_to_itself() -> None:
+    """No core dump of a command, which may hold a token or a code; and no traceback with values."""
+    import resource
+
+    with suppress(OSError, ValueError):
+        # The upper limit stays: a program that is started by a command may have dumps again.
+        _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    sys.excepthook = lambda _kind, error, _trace: _tell_defect(error)
+    sys.unraisablehook = lambda ignored: _tell_defect(ignored.exc_value or RuntimeError())
+
+
+def _tell_defect(error: BaseException) -> None:
+    terminal.complain(
+        f"this is a defect of spotokend {__version__}: {_place(error)}",
+        "please report it with this line and the command, without its tokens",
+    )
 
 
 def _run(words: list[str]) -> int:

@@ -6,7 +6,7 @@ import argparse
 import shlex
 
 from .. import paths
-from ..adapters.client_secrets import read_secret
+from ..adapters.client_secrets import place_of, read_secret
 from ..adapters.config_file import read_config
 from ..errors import BadRequest
 from ..rules.config.parse import parse, starter
@@ -34,7 +34,7 @@ def _check(path: str) -> None:
         source = client.client_secret
         # The other sources are the daemon's own: its environment, its credentials, its keyring.
         if source is not None and source.kind is SourceKind.FILE:
-            read_secret(source, place=f"clients.{name}.client_secret")
+            read_secret(source, place=place_of(name))
     clients = _counted(len(config.clients), "client")
     accounts = _counted(len(config.accounts), "account")
     terminal.show(f"ok: {terminal.clean(path)}: {clients}, {accounts}")

@@ -10,7 +10,7 @@ import json
 import math
 
 from ..rules.config import keys
-from ..rules.config.values import Config, SecretSource, SourceKind
+from ..rules.config.values import Config, KeyKind, KeySource, SecretSource, SourceKind
 
 
 def effective(config: Config) -> str:
@@ -21,6 +21,7 @@ def effective(config: Config) -> str:
         _section("timing", "timing", config.timing),
         *(_section("clients", f"clients.{_key(k)}", v) for k, v in config.clients.items()),
         *(_section("accounts", f"accounts.{_key(k)}", v) for k, v in config.accounts.items()),
+        *(_section("hooks", f"hooks.{_key(k)}", v) for k, v in config.hooks.items()),
     ]
     return "\n".join(sections)
 
@@ -29,7 +30,7 @@ def _section(kind: str, title: str, values: object) -> str:
     lines = [f"[{title}]"]
     for word, key in keys.SECTIONS[kind].items():
         if word == "schedule":
-            proactive = getattr(values, "proactive")  # noqa: B009 - a field of one of five classes
+            proactive = getattr(values, "proactive")  # noqa: B009 - a field of one of six classes
             value: object = "proactive" if proactive else "on_demand"
         else:
             value = getattr(values, word)
@@ -42,6 +43,10 @@ def _line(word: str, value: object, meaning: str) -> str:
         if value.kind is SourceKind.LITERAL:
             return f"# {word}: stands in the file itself; not shown"
         return f"{word} = {{ {value.kind.value} = {_value(value.value)} }}"
+    if isinstance(value, KeySource):
+        inner = _value(value.value)
+        plain = value.kind is KeyKind.FILE
+        return f"{word} = {inner if plain else f'{{ {value.kind.value} = {inner} }}'}"
     if value is None and word == "identity_url":
         value = "none"
     if value is None:
@@ -52,6 +57,8 @@ def _line(word: str, value: object, meaning: str) -> str:
 def _value(value: object) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(_value(item) for item in value)}]"
+    if isinstance(value, bool):  # before int, which it is a kind of
+        return str(value).lower()
     if isinstance(value, float):
         return '"none"' if math.isinf(value) else f"{value:.15g}"
     if isinstance(value, int):

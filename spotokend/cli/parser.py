@@ -10,7 +10,8 @@ import argparse
 import os
 
 from ..errors import BadRequest
-from .options import COMMANDS, Command, Option, find
+from .grammar import Command, Option, find
+from .options import COMMANDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself stays out of the start of ``spotokend token``

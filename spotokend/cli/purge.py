@@ -20,26 +20,27 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .. import calls, paths
 from ..adapters.config_file import read_config
-from ..adapters.keys.file import load_or_create_key
+from ..adapters.keys.file import KeyFile
 from ..adapters.peercred import read_peer
 from ..adapters.store.sqlite_schema import APPLICATION_ID
-from ..adapters.systemd import UNIT
+from ..adapters.systemd import UNITS
 from ..errors import DaemonNotRunning, Forbidden, Misconfigured
-from ..rules.config.values import Config, SourceKind
+from ..rules.config.values import Config, KeyKind, SourceKind
 
-_UNIT_FILE = re.compile(rf"{re.escape(UNIT)}|\.{re.escape(UNIT)}\.\d+")
-_DROP_IN = re.compile(r".+\.conf")
+_UNIT_NAMES = "|".join(re.escape(unit) for unit in UNITS)
+_UNIT_FILE = re.compile(rf"(?:{_UNIT_NAMES})|\.(?:{_UNIT_NAMES})\.\d+")
+_DROP_IN = re.compile(r".+\.conf|\..+\.conf\.\d+")
 # Of a file that is made under another name first, by a process that was killed meanwhile.
 _CONFIG_DRAFT = re.compile(r"\.config-[a-z0-9_]{8}")
 _KEY_DRAFT = re.compile(r"\.key-[a-z0-9_]{8}")
-_AFTER_STORE = (  # its name: the lock, half a repair, what was put aside, and SQLite's own files
-    r"(\.lock|(\.salvaged|\.salvaging(-copy)?|\.(schema-\d+|damaged)-\d{8}T\d{6}Z(-\d+)?)?"
+_AFTER_STORE = (  # its name: lock, log, half a repair, what was put aside, and SQLite's own files
+    r"(\.lock|\.log(\.1)?|(\.salvaged|\.salvaging(-copy)?|\.(schema-\d+|damaged)-\d{8}T\d{6}Z(-\d+)?)?"
     r"(-wal|-shm|-journal)?)"
 )
 _SPILL = re.compile(r".+\.(draft|spill(\.[a-z-]+-\d{8}T\d{6}Z(-\d+)?)?)")
@@ -104,7 +105,7 @@ def nobody_running(inventory: Inventory) -> Iterator[None]:
                 holder = os.read(file, 32).strip()
                 raise _running(int(holder) if holder.isdigit() else 0, path) from None
         for path in sorted(inventory.sockets):
-            pid = _listener(path)
+            pid = listening_process(path)
             if pid is not None:
                 raise _running(pid, path)
         yield
@@ -138,7 +139,7 @@ def _running(pid: int, path: str) -> Misconfigured:
     )
 
 
-def _listener(path: str) -> int | None:
+def listening_process(path: str) -> int | None:
     """The process that listens there, 0 if it can't be seen; None: nobody of this user's does."""
     try:
         with calls.open_socket(path, known=False) as connection:
@@ -161,14 +162,16 @@ class _Search:
         """Those that go if they are empty then; True: all that is in them should be ours."""
 
     def unit(self, folder: str) -> None:
-        """The unit, the user's drop-ins to it, and the links that enable it."""
+        """The units, the drop-ins to them, and the links that enable them."""
         self._names.append((folder, _UNIT_FILE))
-        drop_ins = os.path.join(folder, f"{UNIT}.d")
-        self._names.append((drop_ins, _DROP_IN))
-        self._folders[drop_ins] = True
+        for unit in UNITS:
+            drop_ins = os.path.join(folder, f"{unit}.d")
+            self._names.append((drop_ins, _DROP_IN))
+            self._folders[drop_ins] = True
         for name in self._listed(folder):
             links = os.path.join(folder, name)
-            if name.endswith((".wants", ".requires")) and UNIT in self._listed(links):
+            enabled = name.endswith((".wants", ".requires")) and self._listed(links)
+            if enabled and not set(UNITS).isdisjoint(enabled):
                 self._names.append((links, _UNIT_FILE))
                 self._folders[links] = False
 
@@ -191,9 +194,11 @@ class _Search:
         config = self._config(_absolute(world, paths.config_path(world.environ)))
         if config is not None:
             store = _absolute(world, config.store.path or store)
+            key = config.store.key
+            named = str(key.value) if key is not None and key.kind is KeyKind.FILE else None
             beside = os.path.join(os.path.dirname(store), "key")
             self._store(store)
-            self._key(_absolute(world, config.store.key or beside))
+            self._key(_absolute(world, named or beside))
             sockets += filter(None, [config.daemon.socket])
             self._client_secrets(config)
         for path in sockets:
@@ -235,7 +240,7 @@ class _Search:
     def _socket(self, path: str) -> None:
         self._at_home(path)  # elsewhere too: it is enough that it is a socket, and dead
         unsaved = paths.unsaved_dir(path)
-        self._names += [_exactly(path), (unsaved, _SPILL)]
+        self._names += [_exactly(path), _exactly(f"{path}.pid"), (unsaved, _SPILL)]
         self._folders[unsaved] = True
         self._found.sockets.add(path)
 
@@ -343,11 +348,10 @@ def _no_config(path: str) -> str | None:
 
 
 def _no_key(path: str) -> str | None:
-    try:
-        load_or_create_key(path, store_is_empty=False, random_bytes=os.urandom)  # loads only
-    except Misconfigured:
-        return "it is no key that spotokend could use"
-    return None
+    with suppress(Misconfigured):
+        if KeyFile(path).read():
+            return None
+    return "it is no key that spotokend could use"
 
 
 def _no_store(path: str) -> str | None:

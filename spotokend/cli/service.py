@@ -1,4 +1,4 @@
-"""``spotokend service install`` and ``uninstall``: the daemon as a systemd user unit."""
+"""``spotokend service install`` and ``uninstall``: the daemon as units of systemd's user manager."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .. import paths
 from ..adapters import systemd
 from ..adapters.config_file import read_config
 from ..errors import Misconfigured
+from ..rules.config.values import Config, KeyKind, SourceKind
 from . import browser, terminal
 from .parser import PROGRAM
 
@@ -41,12 +42,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def install() -> list[str]:
-    """Install the unit and start it; what was done and what to know, a sentence each.
+    """Install the units and start them; what was done and what to know, a sentence each.
 
     Raises:
-        Misconfigured: as :func:`spotokend.adapters.systemd.install`.
+        Misconfigured: as :func:`spotokend.adapters.systemd.install`; or a daemon runs already that
+            isn't systemd's.
     """
-    done = systemd.install(_executable(), systemd.user_unit_dir(os.environ))
+    done = systemd.install(_executable(), systemd.user_unit_dir(os.environ), _needs)
     with suppress(Misconfigured):  # it has been installed, and this is advice
         done += _advice(systemd.environment())
     return done
@@ -58,6 +60,89 @@ def _executable() -> str:
     if os.path.basename(called) == PROGRAM:
         return os.path.abspath(shutil.which(called) or called)
     return os.path.join(os.path.dirname(sys.executable), PROGRAM)
+
+
+def _needs(service: Mapping[str, str]) -> systemd.Needs:
+    """What the service's configuration needs; the folders that it writes in are made, if need be.
+
+    ``service`` is its environment.
+
+    Raises:
+        Misconfigured: a daemon has the socket already that isn't systemd's; or no such folder can
+            be made.
+    """
+    home = service.get("HOME") or os.path.expanduser("~")
+    usual = {  # what the unit lets it write in, as it is
+        "state": os.path.join(home, ".local", "state", paths.NAME),
+        "runtime": os.path.join(_runtime(service), paths.NAME),
+    }
+    try:
+        config = read_config(os.path.join(home, paths.config_path(service)))
+    except Misconfigured:  # it is told when the daemon is first started
+        config = Config()
+    store = config.store.path or os.path.join(paths.state_dir(service), "store.sqlite3")
+    key = config.store.key
+    usual_socket = os.path.join(usual["runtime"], f"{paths.NAME}.sock")
+    socket = service.get("SPOTOKEND_SOCK") or config.daemon.socket or usual_socket
+    files = [store, socket]
+    if key is not None and key.kind is KeyKind.FILE:
+        files.append(str(key.value))
+    folders = [os.path.dirname(os.path.join(home, file)) for file in files]
+    _nobody_else(os.path.join(home, socket))
+    for folder in {usual["state"], *folders} - {usual["runtime"]}:  # that one systemd makes
+        _make(folder)
+    return systemd.Needs(
+        socket=None if socket == usual_socket else os.path.join(home, socket),
+        writable=tuple(
+            folder
+            for folder in dict.fromkeys(folders)
+            if not any(f"{folder}/".startswith(f"{place}/") for place in usual.values())
+        ),
+        bus=_asks_the_bus(config),
+        hooks=bool(config.hooks),
+        start=bool(config.clients),
+    )
+
+
+def _runtime(service: Mapping[str, str]) -> str:
+    """What %t is in a unit."""
+    return service.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+
+
+def _nobody_else(socket: str) -> None:
+    """systemd would take the socket's path from a daemon that listens there."""
+    from .purge import listening_process
+
+    if not systemd.active() and (pid := listening_process(socket)) is not None:
+        raise Misconfigured(
+            f"a daemon runs already, process {pid}, and listens on {socket}",
+            hint="spotokend stop; then again: spotokend service install",
+        )
+
+
+def _make(folder: str) -> None:
+    """Have the folder there, or the sandbox has nothing to let the daemon write in."""
+    umask = os.umask(0o077)  # makedirs' mode is the last folder's only
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise Misconfigured(
+            f"the folder {folder} can't be made: {error.strerror}",
+            hint="the configuration names it; make it yourself, or name another",
+        ) from None
+    finally:
+        os.umask(umask)
+
+
+def _asks_the_bus(config: Config) -> bool:
+    """A keyring answers there; and what a command or a dialogue for a password needs isn't known."""
+    key = config.store.key
+    sources = {
+        client.client_secret.kind for client in config.clients.values() if client.client_secret
+    }
+    return bool(sources & {SourceKind.COMMAND, SourceKind.KEYRING}) or (
+        key is not None and key.kind in (KeyKind.KEYRING, KeyKind.PASSPHRASE)
+    )
 
 
 def _lingering() -> list[str]:
@@ -90,7 +175,7 @@ def _advice(service: Mapping[str, str]) -> list[str]:
     ]
     if not found and not os.path.exists(config):
         cure = "" if config != paths.config_path() else ": spotokend login helps to write it"
-        found.append(f"There is no {config} yet, without which the service ends again{cure}")
+        found.append(f"There is no {config} yet, without which the service can't start{cure}")
     return found
 
 
@@ -141,7 +226,7 @@ def _purge() -> int:
 def _stopped(unit_dir: Path) -> dict[str, str] | None:
     """Have the service stopped; returns its environment, None where systemd has a part in nothing."""
     unit = unit_dir / systemd.UNIT
-    if not os.path.lexists(unit):
+    if not any(os.path.lexists(unit_dir / name) for name in systemd.UNITS):
         terminal.say(f"No service is installed: there is no {unit}.")
         return None
     service = None

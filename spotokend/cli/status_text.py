@@ -95,6 +95,8 @@ def troubles(status: Mapping[str, Any], now: float) -> list[str]:
     What several clients have in common is told once, and not again for each of their accounts.
     """
     lines = [f"warning: {clean(warning)}" for warning in status["daemon"]["warnings"]]
+    if locked := status["daemon"].get("locked"):  # an older daemon has no such field
+        lines += [f"locked: {clean(locked)}", "  → spotokend unlock"]
     closed: dict[str, dict[str, float | None]] = {}
     for name, client in status["clients"].items():
         gate = client["gate"]

@@ -24,7 +24,8 @@ def run(arguments: argparse.Namespace) -> int:  # noqa: ARG001 - every command i
         if process is not None and not _ended(process, PATIENCE):
             raise Unavailable(
                 "spotokend was told to stop and hasn't ended yet",
-                hint="its log says what it waits for: journalctl --user -u spotokend",
+                hint="its log says what it waits for: journalctl --user -u spotokend, or the file "
+                "that run --detach named",
             )
     finally:
         if process is not None:

@@ -309,6 +309,9 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             ),
             Method("reload", Right.ADMINISTER, "Reads the configuration again."),
             Method("stop", Right.ADMINISTER, "Ends the daemon, after what it must still save."),
+            Method("unlock", Right.ADMINISTER, "Asks for the store's key now, if it isn't there."),
+            Method("rekey", Right.ADMINISTER, "Seals everything in the store with a new key."),
+            Method("store_info", Right.ADMINISTER, "What the store is, and which keys it needs."),
         )
     }
 )

@@ -104,6 +104,26 @@ NAMES: dict[type[State], str] = {
 }
 """The states as the socket names them."""
 
+KINDS = (
+    "login_required",
+    "grant_expiring",
+    "blocked",
+    "incident",
+    "not_durable",
+    "spill_saved",
+    "spill_overtaken",
+    "spill_waits",
+    "spill_aside",
+    "spill_unreadable",
+    "degraded",
+    "recovered",
+    "token",
+    "clock_moved",
+    "locked",
+    "unlocked",
+)
+"""Of notices, also of those that are made elsewhere."""
+
 
 def in_words(seconds: float) -> str:
     """A duration for people: ``40 s``, ``12 min``, ``3 h``, ``5 days``."""
@@ -273,6 +293,13 @@ def _refused(state: Quarantined, now: Boot) -> str:
     return f"{state.reason}; tried once more in {in_words(state.probe_at - now)}"
 
 
+def of_key(error: SpotokendError | None, at: Wall) -> Notice:
+    """That there is no key to the stored logins, and why; or that now there is."""
+    if error is None:
+        return Notice("unlocked", Level.INFO, None, "the stored logins are unlocked", None, at)
+    return Notice("locked", Level.WARNING, None, error.message, error.hint, at)
+
+
 def notices(change: Change) -> list[Notice]:
     """What is to be told of a change: once a state, not once a try."""
     return [
@@ -312,11 +339,17 @@ def _of_health(change: Change) -> Iterator[tuple[str, Level, str, str | None]]:
         yield "degraded", Level.WARNING, cause, f"spotokend status {change.account}"
     if isinstance(before, Sealed):
         return  # unsealing brings nothing new
-    if isinstance(after, Fresh) and was is not Health.OK and not isinstance(before, NeedsLogin):
-        yield "recovered", Level.INFO, "the token is fresh again", None
-    if isinstance(after, Holding) and after.access and after.generation > before.generation:
+    # Told once it is served: whoever hears of it and asks must not get the one before.
+    new = after.generation > before.generation or _being_written(before)
+    if isinstance(after, Holding) and after.access and new and not _being_written(after):
         life = in_words(after.access.expires_at - change.now)
         yield "token", Level.DEBUG, f"a new token, good for {life}", None
+    if isinstance(after, Fresh) and was is not Health.OK and not isinstance(before, NeedsLogin):
+        yield "recovered", Level.INFO, "the token is fresh again", None
+
+
+def _being_written(state: State) -> bool:
+    return isinstance(state, Unsaved) and not state.failures
 
 
 def _stage_reached(before: State, after: State) -> int | None:

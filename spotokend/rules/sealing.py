@@ -6,14 +6,22 @@ The tag covers the first two fields too, and the account, fingerprint and versio
 envelope that is moved to another account, kept under another client registration or put back after
 a newer one doesn't open. What is inside is the caller's business.
 
+A :class:`KeyRing` is all that the rest of the program knows of keys: while it is empty nothing can
+be sealed or opened, and whoever tries gets the error that says why.
+
 Nonces come from outside, 96 random bits each: at 100,000 accounts refreshed hourly one key reaches
 the 2**32 envelopes that NIST SP 800-38D (8.3) allows for such nonces after five years.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import NoReturn
+
+from spotokend.errors import Locked
 
 FORMAT = 1
 KEY_BYTES = 32
@@ -66,6 +74,109 @@ class SealingKey:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a SealingKey is not pickled: it would lie readable in the pickle")
+
+
+class KeyRing:
+    """The keys at hand: the newest seals, and each opens what it has sealed.
+
+    Two of them while a store goes over from one to the next. Without any, what needs one raises
+    :class:`~spotokend.errors.Locked`, with the words of :meth:`lock`.
+    """
+
+    __slots__ = ("_hint", "_keys", "_why")
+
+    def __init__(self, *keys: SealingKey) -> None:
+        self._keys = keys
+        self._why, self._hint = "the key has not been asked for yet", "spotokend unlock"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The names of the keys, the newest first."""
+        return tuple(key.key_id for key in self._keys)
+
+    @property
+    def newest(self) -> SealingKey:
+        """The key that seals.
+
+        Raises:
+            Locked: there is none.
+        """
+        self.check()
+        return self._keys[0]
+
+    def check(self) -> None:
+        """See that there is a key.
+
+        Raises:
+            Locked: there is none; why, and what to type.
+        """
+        if not self._keys:
+            raise Locked(self._why, hint=self._hint)
+
+    def lock(self, why: str, hint: str) -> None:
+        """Let go of all keys, for that reason."""
+        self._keys, self._why, self._hint = (), why, hint
+
+    def take(self, keys: Iterable[SealingKey]) -> None:
+        """Hold these, the newest first, and behind them those that were held before.
+
+        What was read from the disk a moment ago must still open.
+        """
+        held = {key.key_id: key for key in (*keys, *self._keys)}
+        self._keys = tuple(held.values())
+
+    def seal(
+        self, plaintext: bytes, *, account: str, fingerprint: str, version: int, nonce: bytes
+    ) -> bytes:
+        """See :func:`seal`.
+
+        Raises:
+            Locked: there is no key.
+        """
+        return seal(
+            self.newest,
+            plaintext,
+            account=account,
+            fingerprint=fingerprint,
+            version=version,
+            nonce=nonce,
+        )
+
+    def open(self, envelope: bytes, *, account: str, fingerprint: str, version: int) -> bytes:
+        """See :func:`open_envelope`, which names the newest key where none of them fits.
+
+        Raises:
+            Locked: there is no key.
+        """
+        key = self.newest
+        sealed_by = envelope[1:_HEADER_BYTES].hex()
+        key = next((known for known in self._keys if known.key_id == sealed_by), key)
+        return open_envelope(
+            key, envelope, account=account, fingerprint=fingerprint, version=version
+        )
+
+
+def write_keys(keys: Sequence[SealingKey]) -> bytes:
+    """Keys as lines of base64, the newest first: what files, credentials and keyrings hold."""
+    return b"".join(base64.b64encode(key.reveal()) + b"\n" for key in keys)
+
+
+def read_keys(text: bytes) -> list[SealingKey]:
+    """The keys in such lines; empty ones, and those that begin with ``#``, are passed over.
+
+    Raises:
+        ValueError: there is none, or something else. No part of it is repeated.
+    """
+    lines = [line.strip() for line in text.split(b"\n")]
+    with suppress(ValueError):
+        keys = [
+            SealingKey(base64.b64decode(line, validate=True))
+            for line in lines
+            if line and not line.startswith(b"#")
+        ]
+        if keys:
+            return keys
+    raise ValueError(f"lines with the base64 of {KEY_BYTES} bytes are expected, the newest first")
 
 
 def seal(

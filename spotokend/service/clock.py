@@ -6,6 +6,7 @@ one only civil time can tell, and that may be wrong, then or now.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -43,3 +44,12 @@ class Clock:
         now, begun_at = self.boot(), self.begun_at(intent)
         pause = schedule.backoff(intent.tries, self.rand(), waiting=False, timing=timing)
         return Boot(max(now, (now if begun_at == LONG_AGO else begun_at) + pause))
+
+
+def boot_id() -> str:
+    """The kernel's name for this boot; without one no stored CLOCK_BOOTTIME is believed."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return secrets.token_hex(16)

@@ -147,6 +147,11 @@ class Connection(asyncio.BufferedProtocol):
         # What else is offered until then goes in the same write.
         self._line_up()
 
+    @property
+    def settled(self) -> bool:
+        """It has asked something, and all that it asked is answered."""
+        return not (self._waits or self._unstarted or self._in_line) and self._session.received > 0
+
     def dismiss(self) -> None:
         """Answer what is under way with "unavailable", and close when everything is taken."""
         self._session.dismiss(_stopping())

@@ -16,40 +16,49 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
+from anyio.abc import TaskGroup
 
 from spotokend import paths
-from spotokend.adapters.client_secrets import read_secret
+from spotokend.adapters.client_secrets import read_secrets
 from spotokend.adapters.config_file import read_config
-from spotokend.adapters.keys.file import load_or_create_key
-from spotokend.adapters.listener import bind, remove
+from spotokend.adapters.hardening import harden
+from spotokend.adapters.listener import listening
 from spotokend.adapters.lockfile import AlreadyRunning, StateLock
 from spotokend.adapters.logs import Log
+from spotokend.adapters.notify import Notify
 from spotokend.adapters.spill import SpillFolder
 from spotokend.adapters.store.base import StoreError
 from spotokend.adapters.store.sqlite import SqliteStore
+from spotokend.adapters.uncaught import tell_instead
 from spotokend.errors import Misconfigured, SpotokendError, Unavailable
 from spotokend.rules.config.diff import changes
 from spotokend.rules.config.values import Config
-from spotokend.rules.notice import Change, Level, Notice, notices
+from spotokend.rules.notice import Change, Level, Notice, notices, of_key
 from spotokend.rules.schedule import Boot, Wall
+from spotokend.rules.sealing import KeyRing
 from spotokend.rules.secret import Secret
 
 from . import defects
 from .board import Board
-from .clock import Clock
+from .clock import Clock, boot_id
 from .handlers import Handlers
 from .keeper import Keeper
+from .keys import KeyPlace, Keys
+from .late_secrets import LateSecrets
 from .logins import Logins
+from .places import place_of_key, place_of_socket, place_of_store
 from .refresh import Refresh
 from .registry import Account, Registry
 from .roster import Roster
 from .rows import Rows
 from .server import Server
 from .status import Status
+from .supervision import Supervision, supervised
 from .vault import Vault
 
 if TYPE_CHECKING:
@@ -59,32 +68,63 @@ if TYPE_CHECKING:
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def run(config_path: str, *, log_level: str | None = None) -> int:
+def run(
+    config_path: str,
+    *,
+    log_level: str | None = None,
+    ready: Callable[[], None] = lambda: None,
+) -> int:
     """Run the daemon in the foreground until it is told to stop; returns the exit status.
+
+    ``ready`` is called as soon as it answers.
 
     Raises:
         Misconfigured: nothing was started; the message names the place and the cure.
     """
     os.umask(0o077)  # nothing that it makes is ever readable by others, not even for a moment
+    hardened = harden()  # before there is a secret in this process
+    return supervised(partial(_run, config_path, log_level, ready, hardened))
+
+
+def _run(
+    config_path: str,
+    log_level: str | None,
+    ready: Callable[[], None],
+    hardened: Mapping[str, str],
+    /,
+    *,
+    notify: Notify,
+    held: socket.socket | None,
+) -> int:
     config = read_config(config_path)
     client_secrets = read_secrets(config)
     log = Log(log_level or config.daemon.log_level, config.daemon.log_format)
+    log("hardened", level="debug", **hardened)
+    event_loop = tell_instead(partial(defects.tell, log))
     for warning in config.warnings:
         log("configuration", level="warning", words=warning)
-    store_path = config.store.path or os.path.join(paths.state_dir(), "store.sqlite3")
-    key_path = config.store.key or os.path.join(os.path.dirname(store_path), "key")
-    socket_path = os.environ.get("SPOTOKEND_SOCK") or config.daemon.socket or paths.socket_path()
-    daemon = Daemon(config, config_path, socket_path, log, log_level=log_level)
+    store_path = place_of_store(config)
+    key_place = place_of_key(config)
+    socket_path = place_of_socket(config) if held is None else held.getsockname()
+    if held is not None and socket_path != place_of_socket(config):
+        words = f"systemd's socket is {socket_path}, and not {place_of_socket(config)}"
+        log("configuration", level="warning", words=words, hint="spotokend service install")
+    daemon = Daemon(
+        config, config_path, socket_path, log, log_level=log_level, ready=ready, notify=notify
+    )
     # The socket accepts clients, and so shows that somebody is here, before the loop can heed a
     # signal: one that comes in between waits.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
-        with StateLock(f"{store_path}.lock"), bind(socket_path) as listener:
-            try:
-                anyio.run(daemon.serve, store_path, key_path, listener, client_secrets)
-            finally:
-                listener.close()  # where nothing was served: one that lives isn't removed
-                remove(socket_path)
+        with StateLock(f"{store_path}.lock"), listening(socket_path, held) as listener:
+            anyio.run(
+                daemon.serve,
+                store_path,
+                key_place,
+                listener,
+                client_secrets,
+                backend_options={"loop_factory": event_loop},
+            )
     except AlreadyRunning as error:
         raise Misconfigured(str(error)) from None
     except StoreError as error:
@@ -92,20 +132,6 @@ def run(config_path: str, *, log_level: str | None = None) -> int:
     finally:
         log.close()
     return 0
-
-
-def read_secrets(config: Config) -> dict[str, Secret | None]:
-    """The client secrets, each from its source, by client.
-
-    Raises:
-        Misconfigured: a source can't be read; the message names it.
-    """
-    return {
-        name: None
-        if client.client_secret is None
-        else read_secret(client.client_secret, place=f"clients.{name}.client_secret")
-        for name, client in config.clients.items()
-    }
 
 
 class Daemon:
@@ -119,13 +145,19 @@ class Daemon:
         log: Log,
         *,
         log_level: str | None = None,
+        ready: Callable[[], None] = lambda: None,
+        notify: Notify | None = None,
     ) -> None:
+        self._ready = ready
+        self._notify = notify or Notify({})
         self._log_level = log_level
         """Asked for on the command line: it outlives a reload."""
         self._config_path = config_path
         self._socket_path = socket_path
         self._log = log
         self._stop = anyio.Event()
+        self._begun = anyio.Event()
+        self._keeping: TaskGroup
         self._reloading = anyio.Lock()
         self._endpoint_lock = anyio.Lock()
         self._endpoint: Endpoint | None = None
@@ -133,15 +165,17 @@ class Daemon:
             boot=lambda: Boot(time.clock_gettime(time.CLOCK_BOOTTIME)),
             wall=lambda: Wall(time.time()),
             rand=random.SystemRandom().random,
-            boot_id=_boot_id(),
+            boot_id=boot_id(),
         )
         self.registry = Registry(config, self.clock, publish=self.publish)
         self.board = Board(self.clock)
+        self._supervision = Supervision(self._notify, self.registry)
 
     def publish(self, account: Account, change: Change) -> None:
         """An account's state changed: everybody who hears of it, in this order."""
         self.keeper.schedule(account)
         self.board.apply(account, change.before)
+        self._supervision.heard(account)
         if self.board.watched(account.name):
             self.board.tell_state(account.name, self.status.account(account))
         for notice in notices(change):
@@ -161,7 +195,7 @@ class Daemon:
     async def serve(
         self,
         store_path: str,
-        key_path: str,
+        key_place: KeyPlace,
         listener: socket.socket,
         client_secrets: Mapping[str, Secret | None],
     ) -> None:
@@ -169,18 +203,21 @@ class Daemon:
         store = await SqliteStore.open(store_path, now=self.clock.wall())
         for note in store.notes:
             self._log("store", level="warning", words=note)
-        key = load_or_create_key(
-            key_path,
-            store_is_empty=not await store.envelopes(limit=1),
-            random_bytes=secrets.token_bytes,
-        )
+        ring = KeyRing()
         vault = Vault(
             store,
-            Rows(key, self.clock, random_bytes=secrets.token_bytes),
+            Rows(ring, self.clock, random_bytes=secrets.token_bytes),
             SpillFolder(paths.unsaved_dir(self._socket_path)),
         )
-        await vault.check_key()
-        for notice in await vault.recover():
+        keys = Keys(
+            key_place,
+            ring,
+            vault,
+            random_bytes=secrets.token_bytes,
+            unlocked=self._unlocked,
+            tell=lambda error: self.tell(of_key(error, self.clock.wall())),
+        )
+        for notice in await keys.start():
             self.tell(notice)
         refresh = Refresh(
             self.registry,
@@ -190,6 +227,7 @@ class Daemon:
             log=self._log,
         )
         self.keeper = Keeper(self.registry, refresh, clocks_moved=self._clocks_moved, log=self._log)
+        self._late_secrets = LateSecrets(self.registry, kick=self.keeper.kick, log=self._log)
         self._roster = Roster(self.registry, vault, log=self._log)
         logins = Logins(
             self.registry,
@@ -204,6 +242,7 @@ class Daemon:
             config_path=self._config_path,
             store={"backend": "sqlite", "path": store_path},
             connections=lambda: server.connections,
+            locked=lambda: keys.reason,
         )
         handlers = Handlers(
             self.registry,
@@ -211,22 +250,36 @@ class Daemon:
             self.keeper,
             logins,
             self.status,
+            keys=keys,
             reload=self.reload,
             stop=self.stop,
+            store_info=keys.store_info,
         )
         server = Server(handlers, own_uid=os.getuid(), log=self._log)
         await self._roster.populate(client_secrets)
+        self._late_secrets.look()
         try:
             async with anyio.create_task_group() as around:
                 await around.start(self._heed_signals)
                 async with anyio.create_task_group() as serving:
                     await serving.start(server.serve, listener)
-                    around.start_soon(self._load_the_slow_parts, logins)
+                    around.start_soon(self._load_the_slow_parts, logins, keys)
+                    around.start_soon(self._late_secrets.run)
                     async with anyio.create_task_group() as keeping:
-                        await keeping.start(self.keeper.run)
+                        if keys.ready:
+                            await keeping.start(self.keeper.run)
+                        else:
+                            around.start_soon(keys.wait)
+                        self._keeping = keeping
+                        self._begun.set()
                         self._log("ready", pid=os.getpid(), socket=self._socket_path)
+                        self._ready()
+                        self._notify.ready()
+                        around.start_soon(self._supervision.tell_status)
+                        around.start_soon(self._supervision.feed_watchdog, self.keeper, server)
                         await self._stop.wait()
                         self._log("stopping")
+                        around.start_soon(self._supervision.ask_for_time)
                         self.keeper.stop()
                     await server.close()
                 around.cancel_scope.cancel()
@@ -246,10 +299,11 @@ class Daemon:
         Raises:
             Misconfigured: it can't be used; everything goes on as before.
         """
-        async with self._reloading:
+        async with self._reloading, self._supervision.reload():
             old = self.registry.config
             new = await to_thread.run_sync(read_config, self._config_path)
-            client_secrets = await to_thread.run_sync(read_secrets, new)
+            known = self._late_secrets.known(new)
+            client_secrets = await to_thread.run_sync(read_secrets, new, known)
             found = changes(old, new)
             # What is looked at once, at the start, stays as it is until the next.
             daemon = replace(new.daemon, socket=old.daemon.socket, log_format=old.daemon.log_format)
@@ -264,6 +318,7 @@ class Daemon:
                 ) from None
             finally:
                 self._encode_anew()
+                self._late_secrets.look()
                 self.keeper.kick()
         words = [change.words for change in found]
         self._log("reloaded", changes=words)
@@ -281,8 +336,21 @@ class Daemon:
                 )
         return self._endpoint
 
-    async def _load_the_slow_parts(self, logins: Logins) -> None:
+    async def _unlocked(self, notices: list[Notice]) -> None:
+        """The key is there, later than at the start: go on with what waited for it."""
+        for notice in notices:
+            self.tell(notice)
+        await self._roster.unlocked()
+        for account in list(self.registry.accounts.values()):
+            if self.board.watched(account.name):
+                await self.keeper.unsealed(account)
+        await self._begun.wait()
+        if not self._stop.is_set():
+            await self._keeping.start(self.keeper.run)
+
+    async def _load_the_slow_parts(self, logins: Logins, keys: Keys) -> None:
         await to_thread.run_sync(self._log.open)
+        await keys.opened()
         try:
             await logins.resume()
         except StoreError as error:
@@ -327,12 +395,3 @@ def _import_endpoint() -> Callable[..., Endpoint]:
     from spotokend.adapters.endpoint import Endpoint
 
     return Endpoint
-
-
-def _boot_id() -> str:
-    """The kernel's name for this boot; without one no stored CLOCK_BOOTTIME is believed."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return secrets.token_hex(16)

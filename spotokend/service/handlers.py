@@ -6,13 +6,13 @@ coroutine. Callers wait here, and being cancelled only ends their waiting.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from spotokend import __version__, wire
 from spotokend.adapters.store.base import StoreError
-from spotokend.errors import BadRequest, InsufficientScope, SpotokendError, Unavailable
+from spotokend.errors import BadRequest, InsufficientScope, Locked, SpotokendError, Unavailable
 from spotokend.rules import schedule
 from spotokend.rules.account import Unsaved
 from spotokend.rules.methods import METHODS, PAGE
@@ -21,11 +21,17 @@ from spotokend.rules.transitions import later
 
 from .board import Board, Mailbox, Prepared, Watcher
 from .keeper import Keeper
+from .keys import Keys
 from .logins import Logins
 from .registry import Account, Registry
 from .status import Status
 
 NOTHING = wire.pack(None)
+
+NEED_KEY = frozenset(
+    ("token", "reject", "refresh", "login_start", "login_finish", "reload", "rekey")
+)
+"""Methods that are ``locked`` without the store's key. The others say how things are, or end them."""
 
 
 class Connection(Mailbox, Protocol):
@@ -45,8 +51,10 @@ class Handlers:
         logins: Logins,
         status: Status,
         *,
+        keys: Keys,
         reload: Callable[[], Awaitable[dict[str, object]]],
         stop: Callable[[], None],
+        store_info: Callable[[], Awaitable[dict[str, object]]],
     ) -> None:
         self._registry = registry
         self._boot = registry.clock.boot
@@ -54,8 +62,10 @@ class Handlers:
         self._keeper = keeper
         self._logins = logins
         self._status_of = status
+        self._keys = keys
         self._reload = reload
         self._stop = stop
+        self._store_info = store_info
         self._methods: dict[
             str,
             Callable[[Connection, dict[str, Any]], bytes | Coroutine[Any, Any, bytes]],
@@ -72,6 +82,9 @@ class Handlers:
             "logout": self._logout,
             "reload": self._reload_now,
             "stop": self._stop_now,
+            "unlock": self._unlock,
+            "rekey": self._rekey,
+            "store_info": self._tell_of_store,
         }
         assert self._methods.keys() == METHODS.keys()
 
@@ -83,6 +96,8 @@ class Handlers:
         Raises:
             SpotokendError: also from the coroutine; the protocol's errors.
         """
+        if not self._keys.ready and method in NEED_KEY:
+            self._keys.check()
         return self._methods[method](connection, arguments)
 
     def _hello(self, _connection: Connection, _arguments: dict[str, Any]) -> bytes:
@@ -208,7 +223,8 @@ class Handlers:
             else [self._registry.find(name) for name in names]
         )
         for account in accounts:
-            await self._unsealed(account)
+            with suppress(Locked):  # it hears of them when there is a key
+                await self._unsealed(account)
         tokens = arguments.get("tokens", True)
         watched = None if names is None else frozenset(account.name for account in accounts)
         self._board.watch(Watcher(connection, watched, tokens=tokens))
@@ -236,7 +252,7 @@ class Handlers:
             following = names[limit - 1] if len(names) > limit else None
         for account in page:
             # Just while the store can't be read somebody wants to know how things are.
-            with suppress(StoreError):
+            with suppress(StoreError, Locked):
                 await self._keeper.unsealed(account)
         return wire.pack(self._status_of.page(page, following, whole_story=name is not None))
 
@@ -269,6 +285,26 @@ class Handlers:
     def _stop_now(self, _connection: Connection, _arguments: dict[str, Any]) -> bytes:
         self._stop()
         return NOTHING
+
+    async def _unlock(self, _connection: Connection, _arguments: dict[str, Any]) -> bytes:
+        with _store_readable():
+            await self._keys.unlock()
+        return NOTHING
+
+    async def _rekey(self, _connection: Connection, _arguments: dict[str, Any]) -> bytes:
+        return wire.pack(await self._keys.rekey())
+
+    async def _tell_of_store(self, _connection: Connection, _arguments: dict[str, Any]) -> bytes:
+        with _store_readable():
+            return wire.pack(await self._store_info())
+
+
+@contextmanager
+def _store_readable() -> Iterator[None]:
+    try:
+        yield
+    except StoreError as error:
+        raise Unavailable(f"the store can't be read: {error}") from None
 
 
 def _insufficient(

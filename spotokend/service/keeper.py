@@ -47,6 +47,7 @@ from .refresh import Refresh
 from .registry import Account, Client, Registry
 
 HOUR = 3600.0
+_Task = Callable[[Account], Coroutine[Any, Any, None]]
 
 
 class Keeper:
@@ -67,7 +68,7 @@ class Keeper:
         self._log = log
         self._heap: list[tuple[Boot, int, Account]] = []
         self._serial = count(1)
-        self._wake = anyio.Event()
+        self._wake, self._looked = anyio.Event(), anyio.Event()
         self._tasks: TaskGroup | None = None
         self._stopping = False
 
@@ -84,6 +85,12 @@ class Keeper:
     def kick(self) -> None:
         """Look again now."""
         self._wake.set()
+
+    async def looks(self) -> None:
+        """Return when the loop has come round once more, or has ended: it isn't stuck."""
+        if self._tasks is not None:  # else it waits for the store's key
+            self.kick()
+            await self._looked.wait()
 
     def stop(self) -> None:
         """Start nothing more; ``run`` returns once what is under way is finished and kept.
@@ -152,13 +159,15 @@ class Keeper:
             self._tasks = tasks
             task_status.started()
             while not (self._stopping and self._finished()):
-                self._wake = anyio.Event()
+                self._looked.set()
+                self._wake, self._looked = anyio.Event(), anyio.Event()
                 boot, wall = self._compare_clocks(boot, wall)
                 self._consider_due()
                 for client in self._registry.clients.values():
                     self._let_through(client)
                 with anyio.move_on_after(self._sleep()):
                     await self._wake.wait()
+        self._looked.set()
         for account in self._registry.accounts.values():
             if isinstance(account.state, Unsaved):
                 words = f"{reason(account.state)}; the next start takes it up"
@@ -170,8 +179,7 @@ class Keeper:
         """A suspend, or civil time set: everything is looked at again, spread a little."""
         now, civil = self._clock.boot(), self._clock.wall()
         jump = schedule.jumped(boot_before=boot, wall_before=wall, boot=now, wall=civil)
-        slept = now - boot > 2 * self._registry.config.timing.nap
-        if jump or slept:
+        if jump or now - boot > 2 * self._registry.config.timing.nap:  # it was asleep
             for account in list(self._registry.accounts.values()):
                 self._registry.apply(account, ClocksMoved())
             self._clocks_moved(jump)
@@ -233,15 +241,11 @@ class Keeper:
             self._registry.refusals[url] = replace(known, probed_at=self._clock.boot())
         self._start(self._attempt, account)
 
-    def _start(
-        self, task: Callable[[Account], Coroutine[Any, Any, None]], account: Account
-    ) -> None:
+    def _start(self, task: _Task, account: Account) -> None:
         assert self._tasks is not None
         self._tasks.start_soon(self._guarded, task, account)
 
-    async def _guarded(
-        self, task: Callable[[Account], Coroutine[Any, Any, None]], account: Account
-    ) -> None:
+    async def _guarded(self, task: _Task, account: Account) -> None:
         """A defect costs the account a turn, and not all of them the daemon."""
         try:
             await task(account)
@@ -287,8 +291,7 @@ class Keeper:
     def _release(self, token_url: str) -> None:
         """A probe had success: that ends the incident for all accounts of the endpoint.
 
-        Only a probe's: that others are renewed as usual is no reason to believe that a refusal was
-        a mistake, and each of them would have the refused ones asked again.
+        Only a probe's: that others are renewed as usual doesn't show that a refusal was a mistake.
         """
         for client in self._registry.clients.values():
             if client.config.token_url == token_url:
@@ -365,9 +368,7 @@ class Keeper:
             )
 
     def _limit_rejects(self, account: Account, now: Boot) -> None:
-        rejects = account.rejects
-        if rejects is None:
-            rejects = account.rejects = deque()
+        rejects = account.rejects = account.rejects or deque()
         while rejects and rejects[0] <= now - HOUR:
             rejects.popleft()
         most = account.client.policy.timing.rejects_per_hour

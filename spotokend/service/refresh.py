@@ -19,6 +19,7 @@ import anyio
 from spotokend.adapters.spill import SpillError
 from spotokend.adapters.store.base import Fenced, Lease, StoreError
 from spotokend.adapters.store.base import Outcome as Settled
+from spotokend.errors import Locked
 from spotokend.rules import gate, oauth, renewal, schedule
 from spotokend.rules.account import (
     Answered,
@@ -102,7 +103,14 @@ class Refresh:
             return
         state = account.state
         assert isinstance(state, Refreshing)
-        request = self._request(client, state)
+        try:
+            request = self._request(client, state)
+        except Locked as locked:
+            words = f"nothing was sent: {locked.message}"
+            opens_at = self._close(account, client, gate.Failure(words))
+            self._remember(account, "not sent", words)
+            self._registry.apply(account, NotSent(attempt.id, words, opens_at))
+            return
         if request is None:
             self._registry.apply(account, _no_grant(attempt))
             return

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 
 import anyio
 
-from spotokend.errors import BadRequest, LoginRequired, UnknownAccount
+from spotokend.errors import BadRequest, Locked, LoginRequired, UnknownAccount
 from spotokend.rules.account import (
     Event,
     NeedsLogin,
@@ -57,12 +57,12 @@ class Client:
     """A client registration at run time: its configuration, its gate, and who stands before it."""
 
     __slots__ = (
+        "_registration",
         "config",
         "front",
         "gate",
         "parked",
         "policy",
-        "registration",
         "urgent",
         "wanted_at",
     )
@@ -97,7 +97,7 @@ class Client:
             needs_grant=config.flow is not Flow.CLIENT_CREDENTIALS,
             grant_life=config.grant_life,
         )
-        self.registration = Registration(
+        self._registration = Registration(
             client_id=config.client_id,
             client_secret=secret,
             flow=config.flow,
@@ -105,6 +105,34 @@ class Client:
             authorize_url=config.authorize_url,
             token_url=config.token_url,
         )
+
+    @property
+    def secret(self) -> Secret | None:
+        """The client secret; None: it has none, or lacks it."""
+        return self._registration.client_secret
+
+    @property
+    def lacks_secret(self) -> bool:
+        """It has one, in a keyring that is closed."""
+        return self.config.client_secret is not None and self.secret is None
+
+    @property
+    def registration(self) -> Registration:
+        """What a request needs.
+
+        Raises:
+            Locked: the secret is missing for now.
+        """
+        if self.lacks_secret:
+            raise Locked(
+                f"the keyring that has the secret of the client {self.config.name} is locked",
+                hint="unlock it: spotokend then goes on by itself",
+            )
+        return self._registration
+
+    def take_secret(self, secret: Secret) -> None:
+        """It is here at last."""
+        self._registration = replace(self._registration, client_secret=secret)
 
 
 class Account:

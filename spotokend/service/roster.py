@@ -90,6 +90,16 @@ class Roster:
             if isinstance(account.state, NeedsLogin) and account.name not in config.accounts:
                 registry.remove(account)
 
+    async def unlocked(self) -> None:
+        """Do what only the key allows: find what lies aside for those without a login.
+
+        Raises:
+            StoreError: the store can't be read.
+        """
+        for account in list(self._registry.accounts.values()):
+            if isinstance(account.state, NeedsLogin):
+                await self._exchange(account)
+
     async def _finish(self, config: Config) -> None:
         """Wait for the refreshes under way whose account is about to change its client."""
         accounts = self._registry.accounts
@@ -187,6 +197,8 @@ class Roster:
 
     async def _exchange(self, account: Account) -> None:
         """Whatever row is in use, put the one of the account's registration in its place."""
+        if self._vault.locked:
+            return  # see unlocked
         before = account.state
         try:
             state = await self._vault.exchange(account.owner, account.client.policy)

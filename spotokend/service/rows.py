@@ -8,7 +8,7 @@ to schedule without the key, and to go on with every pause that the last daemon 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from spotokend.adapters.store.base import Intent, Row
@@ -30,7 +30,7 @@ from spotokend.rules.account import (
 from spotokend.rules.doubt import probe_after_refusal, retry_after_doubt
 from spotokend.rules.gate import Gate
 from spotokend.rules.schedule import NEVER, Boot, Wall
-from spotokend.rules.sealing import SealingError, SealingKey, open_envelope, seal
+from spotokend.rules.sealing import NONCE_BYTES, KeyRing, SealingError
 from spotokend.rules.secret import Secret
 from spotokend.rules.transitions import due_at
 
@@ -52,11 +52,15 @@ class Rows:
     """See the module."""
 
     def __init__(
-        self, key: SealingKey, clock: Clock, *, random_bytes: Callable[[int], bytes]
+        self, keys: KeyRing, clock: Clock, *, random_bytes: Callable[[int], bytes]
     ) -> None:
-        self.key = key
+        self.keys = keys
         self.clock = clock
         self._random_bytes = random_bytes
+
+    def under(self, keys: KeyRing) -> Rows:
+        """The same with other keys."""
+        return Rows(keys, self.clock, random_bytes=self._random_bytes)
 
     def sealed(self, row: Row, policy: Policy) -> Sealed:
         """The state of a row that is not unsealed yet, from its clear columns.
@@ -85,13 +89,12 @@ class Rows:
         access = state.access if isinstance(state, Holding) else None
         sealed = None
         if isinstance(state, Holding) and (state.grant or access):
-            sealed = seal(
-                self.key,
+            sealed = self.keys.seal(
                 pack_secrets(state.grant, access),
                 account=owner.account,
                 fingerprint=owner.fingerprint,
                 version=version,
-                nonce=self._random_bytes(12),
+                nonce=self._random_bytes(NONCE_BYTES),
             )
         return Row(
             account=owner.account,
@@ -107,9 +110,22 @@ class Rows:
             due_boot=None if due == NEVER else due,
             expires_boot=None if access is None else access.expires_at,
             facts=pack_facts(state, told_of(gate, self.clock), wall),
-            key_id=self.key.key_id,
+            key_id=self.keys.newest.key_id,
             sealed=sealed,
         )
+
+    def resealed(self, row: Row) -> Row:
+        """The same row, sealed by the newest key.
+
+        Raises:
+            SealingError: its envelope doesn't open.
+        """
+        assert row.sealed is not None
+        bound = {"account": row.account, "fingerprint": row.fingerprint}
+        plaintext = self.keys.open(row.sealed, **bound, version=row.version)
+        nonce = self._random_bytes(NONCE_BYTES)
+        sealed = self.keys.seal(plaintext, **bound, version=row.version, nonce=nonce)
+        return replace(row, sealed=sealed, key_id=self.keys.newest.key_id)
 
     def to_state(self, row: Row, policy: Policy) -> State:
         """What a row says, unsealed.
@@ -254,8 +270,7 @@ class Rows:
     def _unsealed(self, row: Row) -> tuple[Grant | None, Access | None]:
         if row.sealed is None:
             return None, None
-        plaintext = open_envelope(
-            self.key,
+        plaintext = self.keys.open(
             row.sealed,
             account=row.account,
             fingerprint=row.fingerprint,

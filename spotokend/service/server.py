@@ -22,14 +22,16 @@ import resource
 import socket
 from collections import Counter
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import anyio
 import anyio.abc
 
+from spotokend import wire
 from spotokend.adapters.peercred import Peer, read_peer
-from spotokend.errors import Forbidden
+from spotokend.errors import Forbidden, SpotokendError
 from spotokend.service.connection import (
     HALF_MESSAGE_TIMEOUT,
     UNREAD_TIMEOUT,
@@ -46,15 +48,22 @@ _CONNECTIONS_LIMIT = 4096
 # An idle one takes 4 KB, one that reads nothing of what it asked for 150 KB.
 _RESERVED_DESCRIPTORS = 64
 # Never given to clients: the store, the journal and the connections to the endpoint need theirs.
+_LAST_REQUESTS_TIME = 1.0
+# Seconds for those who have just connected to ask, and for what was asked to be answered, when the
+# server closes. Under socket activation nobody notices a restart who doesn't stay connected.
+_LAST_REQUESTS_PAUSE = 0.01
 _FLUSH_TIME = 2.0
 # Seconds for clients to take their last replies when the server closes.
+_REFUSING_TIME = 0.2
+# Seconds in which those who wait are let in to be refused; whoever comes later has it tried again.
+_HELLO = wire.request(0, "hello", {})
 
 
 class Server:
     """Serves every client of one listening Unix socket.
 
     Clients of another user than ``own_uid`` are refused, root too: a daemon with grants for
-    everybody would be a different program. ``read_peer`` and the timeouts (seconds) are for tests.
+    everybody would be a different program. With a ``refusal`` everybody gets that. ``read_peer`` and the timeouts (seconds) are for tests.
     """
 
     def __init__(
@@ -64,6 +73,7 @@ class Server:
         own_uid: int,
         log: Log,
         read_peer: Callable[[socket.socket], Peer] = read_peer,
+        refusal: SpotokendError | None = None,
         unread_timeout: float = UNREAD_TIMEOUT,
         half_message_timeout: float = HALF_MESSAGE_TIMEOUT,
     ) -> None:
@@ -76,6 +86,7 @@ class Server:
         self._own_uid = own_uid
         self._log = log
         self._read_peer = read_peer
+        self._refusal = refusal
         self._full = False
         self._pause: asyncio.TimerHandle | None = None
         self._arriving: set[asyncio.Task[None]] = set()
@@ -102,6 +113,8 @@ class Server:
             await self._closing.wait()
             self._accept_no_more(listener)
             await _ended(self._arriving)
+            with anyio.move_on_after(_LAST_REQUESTS_TIME):
+                await self._last_requests()
             for connection in list(self._shared.connections):
                 connection.dismiss()
             with anyio.move_on_after(_FLUSH_TIME):
@@ -119,10 +132,34 @@ class Server:
     async def close(self) -> None:
         """Accept nobody any more, let clients take what is answered, and end :meth:`serve`.
 
-        What isn't answered by now is answered with "unavailable". Clients have two seconds.
+        Those who are connected have a second to ask and to be answered; what isn't answered then
+        is answered with "unavailable". They have two seconds to take it.
         """
         self._closing.set()
         await self._closed.wait()
+
+    async def answers(self) -> None:
+        """Return when a request has gone the way of every client's and was answered.
+
+        Where no descriptor is left for it, that is no fault of the server's loop.
+        """
+        if self._closing.is_set():
+            return
+        loop = asyncio.get_running_loop()
+        with suppress(OSError):
+            ours, theirs = socket.socketpair()
+            with ours:
+                ours.setblocking(False)
+                await self._welcome(theirs)
+                await loop.sock_sendall(ours, _HELLO)
+                await loop.sock_recv(ours, len(_HELLO))
+
+    async def _last_requests(self) -> None:
+        settled = False
+        while not settled:
+            # Each time what has arrived is read by the loop, in the first turn too.
+            await asyncio.sleep(_LAST_REQUESTS_PAUSE)
+            settled = all(connection.settled for connection in self._shared.connections)
 
     def _accept_from(self, listener: socket.socket) -> None:
         self._pause = None
@@ -181,19 +218,45 @@ class Server:
             client.setblocking(False)
             peer = self._read_peer(client)
             await asyncio.get_running_loop().connect_accepted_socket(
-                partial(Connection, self._shared, peer, self._refusal(peer)), client
+                partial(Connection, self._shared, peer, self._refuses(peer)), client
             )
         except OSError as error:
             client.close()
             self._log("a client went at once", level="debug", words=error.strerror)
 
-    def _refusal(self, peer: Peer) -> Forbidden | None:
+    def _refuses(self, peer: Peer) -> SpotokendError | None:
         if peer.uid == self._own_uid:
-            return None
+            return self._refusal
         return Forbidden(
             f"this daemon serves user {self._own_uid} only, and this is user {peer.uid}",
             hint="run the command as that user, or a daemon of your own: spotokend run",
         )
+
+
+async def refuse_those_who_wait(
+    listener: socket.socket, error: SpotokendError, *, own_uid: int
+) -> None:
+    """Tell everybody who waits at ``listener`` why there is no daemon; closes the listener."""
+
+    server = Server(_Nobody(error), own_uid=own_uid, log=_tell_nobody, refusal=error)
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(server.serve, listener)
+        await asyncio.sleep(_REFUSING_TIME)
+        await server.close()
+
+
+class _Nobody:
+    """Handlers that are never asked: the first request of everybody is refused before."""
+
+    def __init__(self, error: SpotokendError) -> None:
+        self._error = error
+
+    def handle(self, *_: object) -> bytes:
+        raise self._error
+
+
+def _tell_nobody(event: str, *, level: str = "info", **fields: object) -> None:
+    """How the refused ones went is of no interest."""
 
 
 async def _ended(tasks: Collection[asyncio.Task[Any]]) -> None:

@@ -45,10 +45,12 @@ class Status:
         config_path: str,
         store: dict[str, object],
         connections: Callable[[], int],
+        locked: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._registry = registry
         self._clock = registry.clock
         self._connections = connections
+        self._locked = locked
         self._started_at = self._clock.wall()
         self._socket = socket
         self._config_path = config_path
@@ -152,6 +154,9 @@ class Status:
                 break
             if of_account is Health.DEGRADED:
                 worst = Health.DEGRADED
+        locked = self._locked()
+        if locked is not None:
+            worst = Health.FAILING
         return {
             "version": __version__,
             "protocol": wire.PROTOCOL,
@@ -160,6 +165,7 @@ class Status:
             "socket": self._socket,
             "config": self._config_path,
             "store": self._store,
+            "locked": locked,
             "health": worst.value,
             "accounts": len(self._registry.accounts),
             "connections": self._connections(),

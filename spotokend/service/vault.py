@@ -6,11 +6,14 @@ never handed out and never overwritten: it goes aside, and comes back with its r
 
 An answer that the store does not take is spilled: its row lies sealed in a file beside the socket
 until the store has it, or until a login or logout has overtaken it.
+
+Without a key nothing is sealed or unsealed: each call that would have to raises
+:class:`~spotokend.errors.Locked`, before it has changed anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -41,11 +44,16 @@ from spotokend.rules.account import (
 )
 from spotokend.rules.gate import Gate
 from spotokend.rules.notice import Notice
+from spotokend.rules.sealing import KeyRing, SealingError, SealingKey
 from spotokend.rules.transitions import due_at
 
 from .packing import pack_row
 from .recovery import Recovery, Spilled
 from .rows import Owner, Rows
+
+REKEYED_AT_ONCE = 50
+"""Envelopes that a change of keys moves before it lets a login or a logout go first: each costs an
+fsync."""
 
 
 class Vault:
@@ -59,30 +67,43 @@ class Vault:
         """What has a file beside the socket, by account."""
         # A login in the middle of an exchange would be deleted as the row that is exchanged.
         self._one_at_a_time = anyio.Lock()
+        # A file that is being written under the older key must not be passed over.
+        self._spilling = anyio.Lock()
 
-    async def check_key(self) -> None:
-        """See that the key is the one that the store was sealed with.
+    @property
+    def locked(self) -> bool:
+        """Whether there is no key."""
+        return not self._rows.keys.ids
+
+    async def holds_nothing(self) -> bool:
+        """Whether nothing is there that a key has sealed: only then may one be made.
 
         Raises:
-            Misconfigured: it is another; nothing is touched.
+            StoreError, SpillError: nobody can say.
         """
-        key_id = self._rows.key.key_id
-        foreign = await self._store.envelopes(not_by=key_id, limit=1)
-        if foreign:
-            raise Misconfigured(
-                f"the key at hand ({key_id}) is not the one that sealed the store "
-                f"(the login of {foreign[0][0]}, for one)",
-                hint="put the right key file back; nothing was overwritten",
-            )
+        return not await self._store.sealed_by() and not await self._spill.accounts()
 
-    async def recover(self) -> list[Notice]:
-        """Give the store what the last daemon could only spill; before anything else is done.
+    async def unlock(self, keys: Sequence[SealingKey]) -> list[Notice]:
+        """Use these keys, the newest first, from now on; before anything else is done with them
+        the store gets what the last daemon could only spill.
+
+        Returns what is to be told of that.
 
         Raises:
+            Misconfigured: the store was sealed with others; nothing is touched.
             StoreError: the store can't be read.
         """
-        recovery = Recovery(self._store, self._rows, self._spill)
+        names = [key.key_id for key in keys]
+        if foreign := sorted((await self._store.sealed_by()).keys() - set(names)):
+            raise Misconfigured(
+                f"the key at hand ({', '.join(names)}) is not the one that sealed the store "
+                f"({', '.join(foreign)}); nothing was overwritten",
+                hint="put the right key back where [store] key names its place, or the store that "
+                "belongs to this one",
+            )
+        recovery = Recovery(self._store, self._rows.under(KeyRing(*keys)), self._spill)
         self._spilled = await recovery.run()
+        self._rows.keys.take(keys)
         return recovery.notices
 
     async def rows(self) -> AsyncIterator[Row]:
@@ -155,17 +176,19 @@ class Vault:
         Raises:
             SpillError: it isn't there.
         """
-        row = self._rows.to_row(owner, state, lease.version + 1, gate)
-        await self._spill.write(owner.account, pack_row(lease.attempt, row))
-        self._spilled[owner.account] = Spilled(lease, row, reason)
+        async with self._spilling:
+            row = self._rows.to_row(owner, state, lease.version + 1, gate)
+            await self._spill.write(owner.account, pack_row(lease.attempt, row))
+            self._spilled[owner.account] = Spilled(lease, row, reason)
 
     async def forget_spilled(self, account: str) -> None:
         """The store has it, or a login or logout came after it."""
         if account in self._spilled:
-            # A file that can't be removed: the next start sees that it is of no use any more.
-            with suppress(SpillError):
-                await self._spill.remove(account)
-            self._spilled.pop(account, None)
+            async with self._spilling:
+                # A file that can't be removed: the next start sees that it is of no use any more.
+                with suppress(SpillError):
+                    await self._spill.remove(account)
+                self._spilled.pop(account, None)
 
     async def settle(
         self,
@@ -188,6 +211,7 @@ class Vault:
 
         A candidate lies beside the row in use until it is known whose it is.
         """
+        self._rows.keys.check()
         async with self._one_at_a_time:
             if candidate:
                 return await self._put(owner, state, CANDIDATE)
@@ -239,6 +263,7 @@ class Vault:
         One of another goes aside: its refresh token must not be sent to this one, and undoing the
         edit brings it back. Returns what there is for this one; None: nothing.
         """
+        self._rows.keys.check()
         async with self._one_at_a_time:
             await self._commit_spilled(owner.account)
             row = await self._store.load(owner.account)
@@ -258,6 +283,57 @@ class Vault:
             version = await self._put(owner, state)
             await self._store.delete(owner.account, aside(owner.fingerprint))
             return replace(state, version=version)
+
+    async def rekey(self) -> tuple[int, list[str]]:
+        """Have everything sealed by the newest key; whatever is written meanwhile is already.
+
+        Returns how many envelopes were moved, and the accounts of those that can't be: they, or
+        their files beside the socket, don't open. Another call goes on where this one was cut off.
+
+        Raises:
+            StoreError, SpillError: some could not be written: the older keys are still needed.
+        """
+        moved, left = 0, dict[tuple[str, str], None]()
+        newest = self._rows.keys.newest.key_id
+        while True:
+            # What lies open in memory of another call must not come back under the older key.
+            async with self._one_at_a_time:
+                page = await self._store.envelopes(not_by=newest, limit=len(left) + REKEYED_AT_ONCE)
+                page = [place for place in page if place not in left]
+                for place in page:
+                    row = await self._store.load(*place)
+                    if row is None or row.sealed is None:
+                        continue
+                    try:
+                        moved += await self._store.reseal(row, self._rows.resealed(row))
+                    except SealingError:
+                        left[place] = None
+                if not page:
+                    moved += await self._rekey_spilled(newest)
+                    unread = set(await self._spill.accounts()) - self._spilled.keys()
+                    return moved, sorted(unread.union(account for account, _ in left))
+
+    async def _rekey_spilled(self, newest: str) -> int:
+        moved = 0
+        async with self._spilling:
+            for account, spilled in list(self._spilled.items()):
+                if spilled.row.key_id != newest:
+                    row = self._rows.resealed(spilled.row)
+                    await self._spill.write(account, pack_row(spilled.lease.attempt, row))
+                    self._spilled[account] = replace(spilled, row=row)
+                    moved += 1
+        return moved
+
+    async def describe(self) -> dict[str, object]:
+        """What the store is and holds; ``unsaved``: whose last answer lies beside the socket.
+
+        Raises:
+            StoreError: it can't be read.
+        """
+        unsaved: list[str] | None = None  # nobody can say
+        with suppress(SpillError):
+            unsaved = await self._spill.accounts()
+        return await self._store.describe() | {"unsaved": unsaved}
 
     async def close(self) -> None:
         """Let go of the store."""

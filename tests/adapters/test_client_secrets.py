@@ -1,14 +1,17 @@
 """A client secret from each source, and each way in which it can't be had."""
 
+import json
 import os
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from spotokend.adapters import client_secrets
-from spotokend.adapters.client_secrets import read_secret
-from spotokend.errors import Misconfigured
+from spotokend.adapters.client_secrets import read_secret, read_secrets
+from spotokend.errors import Locked, Misconfigured
+from spotokend.rules.config.parse import parse
 from spotokend.rules.config.values import SecretSource, SourceKind
 from spotokend.rules.secret import Secret
 
@@ -55,6 +58,20 @@ def test_a_file_that_others_may_read(tmp_path, mode):
     assert refusal(SourceKind.FILE, path) == (
         f"others than its owner may read {path} (mode {mode:04o})",
         f"chmod 600 '{path}'",
+    )
+
+
+def test_a_file_in_a_folder_that_everybody_writes(tmp_path):
+    """Whoever renames another file over it decides what is sent to the server."""
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    path = write(folder / "s", "planted-1")
+    folder.chmod(0o1777)  # as /tmp is: nobody can replace another's file
+    assert read(SourceKind.FILE, path) == Secret("planted-1")
+    folder.chmod(0o757)
+    assert refusal(SourceKind.FILE, path) == (
+        f"everybody can write in {folder}, and put another secret in place of yours",
+        f"chmod o-w '{folder}'",
     )
 
 
@@ -139,6 +156,182 @@ def test_a_command_reads_nothing():
     assert read(SourceKind.COMMAND, python("print(len(input.__name__) + len(open(0).read()))")) == (
         Secret("5")
     )
+
+
+def test_a_command_inherits_no_secret(monkeypatch):
+    """The variables that hold another client's; the rest is what the daemon has."""
+    monkeypatch.setenv("A_SECRET", "planted-1")
+    monkeypatch.setenv("A_SETTING", "setting-1")
+    program = "import os; print(os.environ.get('A_SECRET'), os.environ.get('A_SETTING'))"
+    read_by = read_secrets(
+        parse(
+            f"""
+            [clients.command]
+            client_id = "client-1"
+            flow = "client_credentials"
+            client_secret = {{ command = {json.dumps(python(program))} }}
+            [clients.variable]
+            client_id = "client-2"
+            flow = "client_credentials"
+            client_secret = {{ env = "A_SECRET" }}
+            [clients.public]
+            client_id = "client-3"
+            """
+        )
+    )
+    assert read_by == {
+        "command": Secret("None setting-1"),
+        "variable": Secret("planted-1"),
+        "public": None,
+    }
+
+
+# ----------------------------------------------------------------------------------- the keyring
+
+
+class Service:
+    """The part of SecretStorage that is used; the real keyring is in tests/system/test_keyring.py."""
+
+    class SecretStorageException(Exception):
+        """As there."""
+
+    class LockedException(SecretStorageException):
+        """As there."""
+
+    def __init__(self, monkeypatch):
+        self.items = []
+        self.collections = [False]
+        """Whether each is locked."""
+        self.asked = []
+        self.error = None
+        self.send_and_get_reply = self.close = lambda *arguments, **more: None
+        monkeypatch.setitem(sys.modules, "secretstorage", self)
+        monkeypatch.setitem(
+            sys.modules, "jeepney", SimpleNamespace(DBusErrorResponse=ZeroDivisionError)
+        )
+
+    def dbus_init(self):
+        if self.error is not None:
+            raise self.error
+        return self
+
+    def search_items(self, connection, attributes):
+        self.asked.append(attributes)
+        return iter(self.items)
+
+    def get_all_collections(self, connection):
+        return [
+            SimpleNamespace(is_locked=lambda locked=locked: locked) for locked in self.collections
+        ]
+
+
+def item(secret, *, locked=False):
+    """One of the keyring's."""
+    return SimpleNamespace(is_locked=lambda: locked, get_secret=lambda: secret)
+
+
+@pytest.fixture
+def service(monkeypatch):
+    """A keyring that is open and empty."""
+    return Service(monkeypatch)
+
+
+def test_a_keyring(service):
+    """The open item of that name, in whichever collection."""
+    service.items = [item(b"another", locked=True), item(b"planted-1\n")]
+    assert read(SourceKind.KEYRING, "spotify") == Secret("planted-1")
+    assert service.asked == [{"service": "spotokend", "username": "spotify"}]
+
+
+def test_a_keyring_without_it(service):
+    """Nothing is locked, so it isn't there; the cure is the command that puts it there."""
+    assert refusal(SourceKind.KEYRING, "spotify") == (
+        "the keyring has no spotify of spotokend's",
+        "secret-tool store --label 'spotokend: spotify' service spotokend username spotify",
+    )
+
+
+@pytest.mark.parametrize(
+    ("items", "collections"), [([item(b"planted-1", locked=True)], [True]), ([], [False, True])]
+)
+def test_a_locked_keyring(service, items, collections):
+    """That may have it: whether or not it tells what it has."""
+    service.items, service.collections = items, collections
+    with pytest.raises(Locked, match="the keyring is locked") as caught:
+        read(SourceKind.KEYRING, "spotify")
+    assert caught.value.message.startswith(PLACE)
+    assert caught.value.hint == "unlock it: spotokend then goes on by itself"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (Service.SecretStorageException("no such bus\n"), "no such bus"),
+        (TimeoutError(), "TimeoutError"),
+        (ZeroDivisionError("the bus's own"), "the bus's own"),
+    ],
+)
+def test_a_keyring_that_does_not_answer(service, error, words):
+    """At the start of a session it may just not be there yet."""
+    service.error = error
+    with pytest.raises(Locked, match=rf"no keyring answers \({words}\)"):
+        read(SourceKind.KEYRING, "spotify")
+
+
+def test_a_keyring_without_its_library(monkeypatch):
+    """It is an extra."""
+    monkeypatch.setitem(sys.modules, "secretstorage", None)
+    assert refusal(SourceKind.KEYRING, "spotify") == (
+        "the library for the keyring isn't installed",
+        "pip install 'spotokend[keyring]' (Debian: python3-secretstorage)",
+    )
+
+
+def test_a_locked_keyring_costs_the_others_nothing(service, monkeypatch):
+    """What is known of it still holds, and what isn't is read later."""
+    monkeypatch.setenv("A_SECRET", "planted-1")
+    service.collections = [True]
+    config = parse(
+        """
+        [clients.closed]
+        client_id = "client-1"
+        flow = "client_credentials"
+        client_secret = { keyring = "spotify" }
+        [clients.variable]
+        client_id = "client-2"
+        flow = "client_credentials"
+        client_secret = { env = "A_SECRET" }
+        """
+    )
+    assert read_secrets(config) == {"closed": None, "variable": Secret("planted-1")}
+    known = {"closed": Secret("known-1")}
+    assert read_secrets(config, known)["closed"] == Secret("known-1")
+
+
+@pytest.mark.parametrize("kind", ["file", "command", "credential", "keyring"])
+def test_each_source_is_read_anew_each_time(service, tmp_path, monkeypatch, kind):
+    """A reload takes a renewed secret; only the environment of a process stays what it is."""
+    path = tmp_path / "s"
+    program = f"print(open({str(path)!r}).read())"
+    source = {
+        "file": f'"{path}"',
+        "command": json.dumps(python(program)),
+        "credential": '"s"',
+        "keyring": '"s"',
+    }[kind]
+    config = parse(
+        f"""
+        [clients.own]
+        client_id = "client-1"
+        flow = "client_credentials"
+        client_secret = {{ {kind} = {source} }}
+        """
+    )
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    for secret in ("planted-1", "planted-2"):
+        write(path, secret)
+        service.items = [item(secret.encode())]
+        assert read_secrets(config) == {"own": Secret(secret)}
 
 
 def test_a_command_that_ends_badly():

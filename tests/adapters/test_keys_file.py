@@ -1,4 +1,4 @@
-"""The key's file: made once, read by its owner alone, never replaced."""
+"""The keys' file: read by its owner alone, and replaced only by one that goes on where it was."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from spotokend.adapters.keys.file import load_or_create_key
+from spotokend.adapters.keys.file import KeyFile
 from spotokend.errors import Misconfigured
+from spotokend.rules.sealing import SealingKey
 
 VALUE = bytes(range(32))
 
@@ -20,17 +21,17 @@ def path(tmp_path):
     return tmp_path / "spotokend" / "key"
 
 
-def made(path):
-    return load_or_create_key(
-        str(path), store_is_empty=True, random_bytes=lambda size: VALUE[:size]
-    )
+def made(path, value=VALUE):
+    """The key of a file that is made now."""
+    file = KeyFile(str(path))
+    assert file.read() == []
+    file._save([SealingKey(value)])
+    return loaded(path)
 
 
 def loaded(path):
-    def never(size):
-        raise AssertionError("a key was made")
-
-    return load_or_create_key(str(path), store_is_empty=False, random_bytes=never)
+    (key,) = KeyFile(str(path)).read()
+    return key
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
@@ -48,15 +49,10 @@ def test_a_key_is_made_for_an_empty_store(path, umask):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_it_is_the_same_key_ever_after(path):
-    """Whether the store is empty or not."""
-    key = made(path)
-
-    assert loaded(path).reveal() == key.reveal()
-    assert (
-        load_or_create_key(str(path), store_is_empty=True, random_bytes=bytes).reveal()
-        == key.reveal()
-    )
+def test_there_is_no_key_where_there_is_no_file(path):
+    """Whether one may be made is for whoever knows the store."""
+    assert KeyFile(str(path)).read() == []
+    assert not path.parent.exists()
 
 
 def test_the_file_says_what_it_is(path):
@@ -66,15 +62,6 @@ def test_the_file_says_what_it_is(path):
 
     assert heading.startswith("# The key to the logins in spotokend's store.")
     assert line == "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
-
-
-def test_a_missing_key_is_not_replaced_beside_a_store_in_use(path):
-    """A new one would be the loss of all that the old one sealed."""
-    with pytest.raises(Misconfigured, match=f"the key {path} is missing") as caught:
-        loaded(path)
-    assert f"restore {path} from a backup" in caught.value.hint
-    assert "spotokend login" in caught.value.hint
-    assert not path.parent.exists()
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
@@ -96,10 +83,9 @@ def test_a_key_that_others_can_read_is_refused(path, mode):
         "not base64!\n",
         "AAEC\n",
         "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\n",
-        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n" * 2,
         "\x00\xff" * 4000,
     ],
-    ids=["empty", "heading", "garbage", "short", "unpadded", "two", "binary"],
+    ids=["empty", "heading", "garbage", "short", "unpadded", "binary"],
 )
 def test_what_is_no_key_is_refused_and_left_alone(path, text):
     """Never overwritten, even beside an empty store: it may be the key to another one."""
@@ -107,7 +93,7 @@ def test_what_is_no_key_is_refused_and_left_alone(path, text):
     path.write_text(text, encoding="latin-1")
     path.chmod(0o600)
 
-    with pytest.raises(Misconfigured, match=f"{path} holds no key: one line") as caught:
+    with pytest.raises(Misconfigured, match=f"{path} holds no key: lines") as caught:
         made(path)
     assert f"restore {path}" in caught.value.hint
     assert path.read_text(encoding="latin-1") == text
@@ -155,18 +141,62 @@ def test_what_is_no_file_is_refused(path):
         made(path)
 
 
-def test_a_key_that_another_process_made_in_between_is_the_key(path):
+def test_a_key_that_another_process_made_in_between_is_left(path):
     """It isn't replaced by the one at hand."""
-    other = bytes(reversed(VALUE))
+    file = KeyFile(str(path))
+    assert file.read() == []
+    made(path, bytes(reversed(VALUE)))
 
-    def overtaken(size):
-        load_or_create_key(str(path), store_is_empty=True, random_bytes=lambda _: other)
-        return VALUE
-
-    key = load_or_create_key(str(path), store_is_empty=True, random_bytes=overtaken)
-
-    assert key.reveal() == loaded(path).reveal() == other
+    with pytest.raises(Misconfigured, match="changed by somebody else"):
+        file._save([SealingKey(VALUE)])
+    assert loaded(path).reveal() == bytes(reversed(VALUE))
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_even_at_the_last_moment_it_is_left(path, monkeypatch):
+    """Between the look and the making."""
+    file = KeyFile(str(path))
+    file.read()
+    link = os.link
+
+    def overtaken(draft, name):
+        monkeypatch.setattr(os, "link", link)
+        made(path, bytes(reversed(VALUE)))
+        link(draft, name)
+
+    monkeypatch.setattr(os, "link", overtaken)
+    file._save([SealingKey(VALUE)])
+
+    assert loaded(path).reveal() == bytes(reversed(VALUE))
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.anyio
+async def test_a_second_key_is_put_before_the_first_and_the_first_taken_away(path):
+    """In one step each: whenever that is cut off, the keys are all there."""
+    made(path)
+    file = KeyFile(str(path))
+    (old,) = await file.load()
+    new = SealingKey(bytes(32))
+
+    await file.save([new, old])
+    assert [key.key_id for key in KeyFile(str(path)).read()] == [new.key_id, old.key_id]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    await file.save([new])
+    assert loaded(path).key_id == new.key_id
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_behind_a_link_the_file_is_replaced_and_not_the_link(path, tmp_path):
+    """Else the next deployment would bring the old key back."""
+    made(tmp_path / "deployed")
+    path.parent.mkdir()
+    path.symlink_to("../deployed")
+    file = KeyFile(str(path))
+    file._save([SealingKey(bytes(32)), *file.read()])
+
+    assert path.is_symlink()
+    assert len(KeyFile(str(tmp_path / "deployed")).read()) == 2
 
 
 def test_a_folder_that_takes_no_file_says_so(path):

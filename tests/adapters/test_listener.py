@@ -5,10 +5,20 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
+import sys
 
 import pytest
 
-from spotokend.adapters.listener import BACKLOG, PATH_LIMIT, AlreadyListening, bind, remove
+from spotokend.adapters.listener import (
+    BACKLOG,
+    PATH_LIMIT,
+    AlreadyListening,
+    bind,
+    listening,
+    passed,
+    remove,
+)
 from spotokend.errors import Misconfigured
 
 
@@ -213,3 +223,92 @@ class TestRemove:
         os.mkdir(path := os.path.dirname(path))
         remove(path)
         assert os.path.exists(path)
+
+
+# What a child does with the descriptors that it inherits; what it prints is looked at.
+CHILD = """
+import os, sys
+from spotokend.adapters.listener import passed
+from spotokend.errors import Misconfigured
+for passed_as in (3, 4):
+    os.dup2(int(sys.argv[2]), passed_as)
+os.environ["LISTEN_PID"] = sys.argv[1].replace("mine", str(os.getpid()))
+try:
+    held = passed(os.environ)
+except Misconfigured as error:
+    print(error.message)
+else:
+    print(held and (held.getsockname(), held.getblocking(), os.get_inheritable(held.fileno())))
+print(*[name for name in os.environ if name.startswith("LISTEN_")])
+"""
+
+
+def told(listener, pid="mine", count="1", names=""):
+    """What :func:`passed` makes of this socket as descriptor 3, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, pid, str(listener.fileno())],
+        env=os.environ | {"LISTEN_FDS": count, "LISTEN_FDNAMES": names},
+        pass_fds=[listener.fileno()],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.rstrip("\n")
+
+
+class TestPassed:
+    """By systemd, or so it is said."""
+
+    @pytest.mark.parametrize(
+        ("count", "names"), [("1", ""), ("1", "spotokend"), ("2", "other:spotokend")]
+    )
+    def test_it_is_taken(self, path, count, names):
+        """As it is; children get neither it nor the variables."""
+        with bind(path) as listener:
+            assert told(listener, count=count, names=names) == str((path, False, False))
+
+    @pytest.mark.parametrize(
+        ("pid", "count"), [("1", "1"), ("", "1"), ("mine", "0"), ("mine", "x")]
+    )
+    def test_it_is_not_for_us(self, path, pid, count):
+        """The variables are of another process, or nothing was passed."""
+        with bind(path) as listener:
+            assert told(listener, pid=pid, count=count) == "None"
+
+    @pytest.mark.parametrize("kind", ["datagrams", "internet", "abstract", "deaf"])
+    def test_it_is_no_socket_of_that_kind(self, short_path, kind):
+        """Said in words: a unit of one's own has another ListenStream=."""
+        family = socket.AF_INET if kind == "internet" else socket.AF_UNIX
+        form = socket.SOCK_DGRAM if kind == "datagrams" else socket.SOCK_STREAM
+        with socket.socket(family, form) as other:
+            if kind == "internet":
+                other.bind(("127.0.0.1", 0))
+            else:
+                other.bind(f"\0{short_path}" if kind == "abstract" else str(short_path / "x"))
+            if kind in ("internet", "abstract"):
+                other.listen()
+            assert told(other) == ("what systemd passed is no Unix socket that listens at a path")
+
+    def test_without_systemd(self):
+        """Nothing at all."""
+        assert passed({}) is None
+
+
+class TestListening:
+    """Whose socket it is decides what stays."""
+
+    def test_own(self, path):
+        """Made, and removed in the end."""
+        with listening(path, None) as listener:
+            assert os.path.exists(path)
+            listener.close()
+        assert not os.path.exists(path)
+
+    def test_held(self, path):
+        """The one that was passed goes on, whatever becomes of ours."""
+        with bind(path) as held:
+            with listening("elsewhere", held) as listener:
+                listener.close()
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(path)
+            assert os.path.exists(path)

@@ -104,6 +104,18 @@ def test_a_place_that_takes_no_lock_says_so(path):
     assert not (path.parent / "elsewhere").exists()
 
 
+def test_where_a_sandbox_lets_nobody_write_the_cure_is_another(path, monkeypatch):
+    """The folder's rights are fine; it is the unit that knows nothing of the folder."""
+
+    def read_only(*arguments):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "open", read_only)
+    with pytest.raises(Misconfigured, match="Read-only file system") as caught:
+        StateLock(str(path)).__enter__()
+    assert caught.value.hint.endswith("spotokend service install")
+
+
 def test_what_goes_wrong_while_locking_leaves_nothing_open(path, monkeypatch):
     """A full disk, say; the next try isn't refused by the leftover of this one."""
 

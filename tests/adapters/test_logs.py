@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -70,6 +71,39 @@ def test_json_is_an_object_a_line_with_the_fields_as_they_are(stream: io.StringI
         "changes": ["one", "two"],
         "words": "a\nb",
     }
+
+
+@pytest.mark.parametrize(("style", "first"), [("json", "{"), ("text", "2")])
+def test_where_the_journal_reads_each_line_begins_with_its_priority(
+    tmp_path, monkeypatch, style, first
+):
+    """As syslog(3) numbers them; the lines of a defect's traces, too."""
+    with (tmp_path / "journal").open("w+") as stream:
+        status = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        log = Log("debug", style, stream=stream)
+        log.open()
+        for level in LEVELS:
+            log("event", level=level)
+        log("event", level="error", exception="one\ntwo")
+        stream.seek(0)
+        lines = stream.read().splitlines()
+    begin = [f"<{priority}>{first}" for priority in (7, 6, 4, 3)]
+    assert [line[:4] for line in lines[:4]] == begin
+    assert {line[:3] for line in lines[4:]} == {"<3>"}
+
+
+@pytest.mark.parametrize("told", ["0:0", "", None])
+def test_a_redirection_is_no_journal(tmp_path, monkeypatch, told):
+    """The variable is inherited by whatever a service starts."""
+    if told is not None:
+        monkeypatch.setenv("JOURNAL_STREAM", told)
+    with (tmp_path / "file").open("w+") as stream:
+        log = Log("info", "json", stream=stream)
+        log.open()
+        log("event")
+        stream.seek(0)
+        assert stream.read(1) == "{"
 
 
 def test_text_is_a_line_for_people(stream: io.StringIO):

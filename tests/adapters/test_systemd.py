@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from spotokend.adapters import systemd
+from spotokend.adapters.systemd import Needs
 from spotokend.errors import Misconfigured
 
 
@@ -35,6 +36,11 @@ class Manager:
         return subprocess.CompletedProcess(command, status, stdout=words, stderr=self._words)
 
 
+def plainly(environment):
+    """A configuration that needs nothing beyond the units as they are."""
+    return Needs()
+
+
 def no_systemctl(command):
     raise FileNotFoundError(command[0])
 
@@ -56,19 +62,26 @@ def executable(tmp_path):
 
 
 def test_install_writes_the_unit_and_starts_it(units, executable):
-    """One file, whole and under its name alone; the manager reads, enables and starts it."""
+    """Two files, whole and under their names alone; the manager reads, enables and starts them."""
     manager = Manager()
 
-    done = systemd.install(executable, units, manager)
+    done = systemd.install(executable, units, plainly, manager)
 
     assert manager.asked == [
         "show --property=Version",
+        "show --property=Environment",
+        "show --property=Environment spotokend.service",
         "daemon-reload",
+        "enable --now spotokend.socket",
         "enable spotokend.service",
         "restart spotokend.service",
     ]
-    assert [path.name for path in units.iterdir()] == ["spotokend.service"]
-    assert done[0] == f"Wrote {units / 'spotokend.service'}."
+    assert {path.name for path in units.iterdir()} == {"spotokend.service", "spotokend.socket"}
+    assert done == [
+        f"Wrote {units / 'spotokend.socket'}.",
+        f"Wrote {units / 'spotokend.service'}.",
+        "It starts with your session, and has been started now.",
+    ]
     assert "%executable%" not in (units / "spotokend.service").read_text()
 
 
@@ -78,7 +91,7 @@ def test_installing_again_replaces_what_is_there(units, executable):
     (units / "spotokend.service").write_text("of an older release")
     manager = Manager()
 
-    systemd.install(executable, units, manager)
+    systemd.install(executable, units, plainly, manager)
 
     assert "ExecStart=" in (units / "spotokend.service").read_text()
     assert manager.asked[-1] == "restart spotokend.service"
@@ -97,7 +110,7 @@ def test_without_a_manager_nothing_is_written_and_the_cure_is_told(
 ):
     """No systemd, or none for this user: said in words, status 2."""
     with pytest.raises(Misconfigured, match=said) as refused:
-        systemd.install(executable, units, run)
+        systemd.install(executable, units, plainly, run)
 
     assert cure in refused.value.hint
     assert refused.value.exit_status == 2
@@ -109,10 +122,10 @@ def test_what_the_manager_objects_to_is_quoted(units, executable):
     manager = Manager("enable", "Unit is masked.\n")
 
     with pytest.raises(Misconfigured) as refused:
-        systemd.install(executable, units, manager)
+        systemd.install(executable, units, plainly, manager)
 
     assert refused.value.message == (
-        "`systemctl --user enable spotokend.service` did not work: Unit is masked."
+        "`systemctl --user enable --now spotokend.socket` did not work: Unit is masked."
     )
     assert "journalctl --user -u spotokend.service" in refused.value.hint
 
@@ -123,7 +136,7 @@ def test_only_a_program_with_its_whole_path_is_installed(units, path):
     manager = Manager()
 
     with pytest.raises(Misconfigured, match=f"{path} is no program"):
-        systemd.install(path, units, manager)
+        systemd.install(path, units, plainly, manager)
 
     assert manager.asked == []
 
@@ -136,7 +149,7 @@ def test_a_path_that_systemd_does_not_take_is_refused(units, tmp_path, name):
     path.chmod(0o755)
 
     with pytest.raises(Misconfigured, match="quote, backslash or control character"):
-        systemd.install(str(path), units, Manager())
+        systemd.install(str(path), units, plainly, Manager())
 
     assert not units.exists()
 
@@ -146,7 +159,7 @@ def test_a_folder_that_can_not_be_written_is_named(tmp_path, executable):
     (tmp_path / "systemd").write_text("")
 
     with pytest.raises(Misconfigured, match="could not be written: Not a directory"):
-        systemd.install(executable, tmp_path / "systemd" / "user", Manager())
+        systemd.install(executable, tmp_path / "systemd" / "user", plainly, Manager())
 
 
 def test_no_draft_stays_behind_when_the_unit_can_not_be_replaced(units, executable):
@@ -154,25 +167,100 @@ def test_no_draft_stays_behind_when_the_unit_can_not_be_replaced(units, executab
     (units / "spotokend.service").mkdir(parents=True)
 
     with pytest.raises(Misconfigured, match="could not be written"):
-        systemd.install(executable, units, Manager())
+        systemd.install(executable, units, plainly, Manager())
 
-    assert [path.name for path in units.iterdir()] == ["spotokend.service"]
+    assert {path.name for path in units.iterdir()} == {"spotokend.service", "spotokend.socket"}
+
+
+def test_what_the_configuration_needs_goes_into_drop_ins(units, executable):
+    """Quoted for systemd; gone when it is installed again without that need. Others' stay."""
+    folder, socket = '/srv/a "b" 100%h', "/srv/s 1%/sock"
+    seen = []
+
+    def needs(environment):
+        seen.append(environment)
+        return Needs(socket=socket, writable=(folder, "/x"), bus=True, hooks=True)
+
+    manager = Manager(environments=("HOME=/home/ada", "A=b"))
+
+    done = systemd.install(executable, units, needs, manager)
+
+    assert seen == [{"HOME": "/home/ada", "A": "b"}]
+    lines = (units / "spotokend.service.d" / systemd.DROP_IN).read_text().splitlines()
+    assert lines[1:] == [
+        "[Service]",
+        r'''ReadWritePaths="-/srv/a \"b\" 100%%h"''',
+        'ReadWritePaths="-/x"',
+        "InaccessiblePaths=",
+        "InaccessiblePaths=-%t/systemd/private",
+    ]
+    lines = (units / "spotokend.socket.d" / systemd.DROP_IN).read_text().splitlines()
+    assert lines[1:] == ["[Socket]", "ListenStream=", "ListenStream=/srv/s 1%%/sock"]
+    assert manager.asked[-2:] == [
+        "enable spotokend.service spotokend-hooks.service",
+        "restart spotokend.service spotokend-hooks.service",
+    ]
+    assert f"Wrote {units / 'spotokend-hooks.service'}." in done
+
+    (units / "spotokend.service.d" / "own.conf").touch()
+    again = Manager()
+    systemd.install(executable, units, plainly, again)
+
+    assert "disable --now spotokend-hooks.service" in again.asked
+    left = {str(path.relative_to(units)) for path in units.rglob("*") if path.is_file()}
+    assert left == {"spotokend.service", "spotokend.socket", "spotokend.service.d/own.conf"}
+    assert not (units / "spotokend.socket.d").exists()
+
+
+def test_what_can_not_run_is_not_started(units, executable):
+    """Only its socket: the first client has it tried, and is told why it can't."""
+    manager = Manager()
+
+    done = systemd.install(executable, units, lambda _: Needs(start=False), manager)
+
+    assert manager.asked[-2:] == ["enable --now spotokend.socket", "enable spotokend.service"]
+    assert done[-1] == "It starts with your session, or when the first program asks it."
+
+
+@pytest.mark.parametrize(
+    ("states", "there"),
+    [
+        (("inactive", "inactive"), False),
+        (("active", "active"), True),
+        (("inactive", "active"), True),
+        (("failed", "active"), True),
+        (("failed", "inactive"), False),
+        (("activating", "active"), True),
+    ],
+)
+def test_whether_systemd_has_it_at_this_moment(states, there):
+    """The service, or its socket."""
+
+    def run(command):
+        words = "\n\n".join(f"ActiveState={state}" for state in states)
+        return subprocess.CompletedProcess(command, 0, stdout=words, stderr="")
+
+    assert systemd.active(run) is there
 
 
 def test_uninstall_stops_and_removes_it(units, executable):
     """After it the manager knows no such unit."""
-    systemd.install(executable, units, Manager())
+    systemd.install(executable, units, plainly, Manager())
     manager = Manager()
 
     done = systemd.uninstall(units, manager)
 
     assert manager.asked == [
         "show --property=Version",
-        "disable --now spotokend.service",
+        "disable --now spotokend.socket spotokend.service",
         "daemon-reload",
     ]
     assert list(units.iterdir()) == []
-    assert done[-1] == f"Removed {units / 'spotokend.service'}."
+    assert done == [
+        "It has been stopped.",
+        f"Removed {units / 'spotokend.socket'}.",
+        f"Removed {units / 'spotokend.service'}.",
+    ]
 
 
 def test_uninstall_where_nothing_is_installed_does_nothing(units):
@@ -254,8 +342,12 @@ def test_stopping_forgets_a_failure_of_the_past_too():
 
         assert manager.asked == [
             "show --property=Version",
+            "stop spotokend.socket",
+            "stop spotokend-hooks.service",
             "stop spotokend.service",
+            "reset-failed spotokend.socket",
             "reset-failed spotokend.service",
+            "reset-failed spotokend-hooks.service",
         ]
 
 
@@ -291,11 +383,12 @@ def test_the_unit_comes_from_an_installed_package_first(tmp_path, monkeypatch):
     """A wheel carries it under spotokend/systemd; only a checkout has it one folder up."""
     packaged = tmp_path / "systemd" / "spotokend.service"
     packaged.parent.mkdir()
-    packaged.write_text("[Service]\nExecStart=%executable% run\n")
+    for unit in systemd.UNITS:
+        packaged.with_name(unit).write_text("[Service]\nExecStart=%executable% run\n")
     monkeypatch.setattr(systemd.resources, "files", lambda package: tmp_path)
     units = tmp_path / "units"
 
-    systemd.install(sys.executable, units, Manager())
+    systemd.install(sys.executable, units, plainly, Manager())
 
     assert (units / "spotokend.service").read_text() == (
         f'[Service]\nExecStart="{sys.executable}" run\n'
@@ -320,7 +413,7 @@ def test_a_setting_reaches_the_daemon_as_it_was_meant(units, executable, own_wor
         pytest.skip("systemd-analyze isn't installed (Debian: systemd)")
     line = systemd.setting("SPOTOKEND_CONFIG", '/100%h "a b" $HOME back\\slash')
     assert line == r'''Environment="SPOTOKEND_CONFIG=/100%%h \"a b\" $HOME back\\slash"'''
-    systemd.install(executable, units, Manager())
+    systemd.install(executable, units, plainly, Manager())
     drop_in = units / "spotokend.service.d" / "own.conf"
     drop_in.parent.mkdir()
     drop_in.write_text(f"[Service]\n{line}\n")
@@ -343,7 +436,7 @@ def test_systemd_itself_finds_nothing_wrong_with_the_unit(units, executable, own
     """``systemd-analyze verify`` has no complaint, and finds the program despite its odd path."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze isn't installed (Debian: systemd)")
-    systemd.install(executable, units, Manager())
+    systemd.install(executable, units, plainly, Manager())
 
     verified = verify(units)
 

@@ -19,13 +19,15 @@ ACCESS_TOKEN = "access-1"
 class StandIn:
     """``answers[method]`` is a result, an error to be sent, or a function of the arguments.
 
-    After the answer to ``watch`` come ``events``, ``(method, map)``, and then the daemon is gone.
+    After the answer to ``watch`` come ``events``, ``(method, map)``, and then the daemon is gone,
+    unless it ``stays``.
     """
 
     def __init__(self, path):
         self.path = str(path)
         self.answers = {}
         self.events = []
+        self.stays = False
         self.calls = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(self.path)
@@ -71,6 +73,8 @@ class StandIn:
                     if method == "watch":
                         for event in self.events:
                             connection.sendall(wire.notification(*event))
+                        if self.stays:
+                            continue
                         os.unlink(self.path)
                         self._listener.shutdown(socket.SHUT_RDWR)
                         connection.shutdown(socket.SHUT_RDWR)

@@ -43,6 +43,13 @@ scopes = ["streaming"]
 user = "alice"
 [accounts.bob]
 client = "robot"
+[hooks.light]
+command = ["light", "on"]
+kinds = ["token"]
+accounts = ["bob"]
+token = true
+[hooks.desktop]
+desktop = true
 """
 
 

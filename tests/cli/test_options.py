@@ -44,35 +44,3 @@ def test_a_default_is_one_of_the_choices(command):
     """Where there are choices and a default."""
     for option in command.options:
         assert option.default is None or not option.choices or option.default in option.choices
-
-
-def test_commands_are_found_by_name():
-    """And only by their whole name."""
-    assert options.find(options.COMMANDS, "token").name == "token"
-    assert options.find(options.COMMANDS, "tok") is None
-
-
-@pytest.mark.parametrize("text", ["0", "90", "1.5"])
-def test_seconds_are_lengths(text):
-    """Whole or not."""
-    assert options.seconds(text) == float(text)
-
-
-@pytest.mark.parametrize("text", ["-1", "nan", "inf", "5m", ""])
-def test_other_things_are_no_seconds(text):
-    """Neither negative, nor endless, nor words."""
-    with pytest.raises(ValueError, match=r".*"):
-        options.seconds(text)
-
-
-@pytest.mark.parametrize("text", ["0", "8080", "65535"])
-def test_ports_are_numbers_of_sixteen_bits(text):
-    """And 0 for a free one."""
-    assert options.port(text) == int(text)
-
-
-@pytest.mark.parametrize("text", ["-1", "65536", "http"])
-def test_other_things_are_no_ports(text):
-    """Out of range, or words."""
-    with pytest.raises(ValueError, match=r".*"):
-        options.port(text)

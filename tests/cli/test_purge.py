@@ -14,12 +14,12 @@ import pytest
 from spotokend import errors
 from spotokend.adapters import listener
 from spotokend.adapters.config_file import write_new_config
-from spotokend.adapters.keys.file import load_or_create_key
 from spotokend.adapters.lockfile import StateLock
 from spotokend.adapters.store.sqlite_file import open_database
 from spotokend.adapters.store.sqlite_schema import STEPS
 from spotokend.cli import purge
 from spotokend.rules.config.parse import starter
+from spotokend.rules.sealing import SealingKey, write_keys
 
 CONFIG = starter("a" * 32, [])
 
@@ -84,7 +84,8 @@ def make_store(path: Path) -> None:
 
 
 def make_key(path: Path) -> None:
-    load_or_create_key(str(path), store_is_empty=True, random_bytes=bytes)
+    path.touch(0o600)
+    path.write_bytes(write_keys([SealingKey(bytes(32))]))
 
 
 def make_dead_socket(path: Path) -> None:
@@ -109,6 +110,20 @@ def test_nothing_of_an_ordinary_daemon_stays(home):
     assert not home.state.exists()
     assert not home.socket.parent.exists()
     assert home.units.exists()
+
+
+def test_what_a_detached_daemon_left_goes_too(home):
+    """Its log, the one before, and a PID file that a crash has left."""
+    home.inhabit()
+    for name in ("store.sqlite3.log", "store.sqlite3.log.1"):
+        (home.state / name).touch()
+    home.socket.with_name(f"{home.socket.name}.pid").write_text("77\n")
+
+    home.purge()
+
+    assert home.files() == set()
+    assert not home.state.exists()
+    assert not home.socket.parent.exists()
 
 
 def test_a_second_time_there_is_nothing(home):
@@ -216,7 +231,7 @@ def test_what_is_beside_the_unit_is_nobody_s_business(home):
     home.inhabit()
     others = {
         ".config/systemd/user/other.service",
-        ".config/systemd/user/spotokend.socket",
+        ".config/systemd/user/spotokend-other.socket",
         ".config/systemd/user/other.service.d/a.conf",
         ".config/systemd/user/default.target.wants/other.service",
     }
@@ -235,9 +250,14 @@ def test_the_user_s_drop_ins_and_all_enabling_links_go(home):
     """With their folders, where nothing else is in them."""
     home.inhabit()
     home.write(home.units / "spotokend.service.d" / "override.conf")
+    home.write(home.units / "spotokend.socket.d" / "50-configuration.conf")
+    home.write(home.units / "spotokend-hooks.service.d" / ".50-configuration.conf.17")
     for folder in ("default.target.wants", "player.service.requires"):
         (home.units / folder).mkdir()
         (home.units / folder / "spotokend.service").symlink_to(home.units / "spotokend.service")
+    home.write(home.units / "spotokend.socket")
+    (home.units / "sockets.target.wants").mkdir()
+    (home.units / "sockets.target.wants" / "spotokend.socket").symlink_to("../spotokend.socket")
 
     home.purge()
 

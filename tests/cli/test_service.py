@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from spotokend.adapters import systemd
+from spotokend.adapters.systemd import Needs
 from spotokend.cli import main, purge, service
 from spotokend.errors import Misconfigured
 from spotokend.rules.config.parse import starter
@@ -21,8 +22,11 @@ class Manager:
         self.environment = {}
         self.stop = self.reload = None
 
-    def install(self, executable, unit_dir):
+    def install(self, executable, unit_dir, needs):
         self.calls.append((executable, unit_dir))
+        self.needs = None
+        if not isinstance(self.environment, Exception):
+            self.needs = needs(self.environment)
         return ["Wrote it.", "Started it."]
 
     def uninstall(self, unit_dir):
@@ -58,6 +62,7 @@ def manager(home, monkeypatch):
     monkeypatch.setattr(systemd, "install", manager.install)
     monkeypatch.setattr(systemd, "uninstall", manager.uninstall)
     monkeypatch.setattr(systemd, "lingers", lambda: True)
+    monkeypatch.setattr(systemd, "active", lambda: False)
     for name in ("environment", "stop", "reload"):
         monkeypatch.setattr(systemd, name, manager.part(name))
     return manager
@@ -179,17 +184,17 @@ def test_a_variable_that_changes_nothing_is_not_told(manager, home, monkeypatch)
     assert service.install() == ["Wrote it.", "Started it."]
 
 
-def test_without_a_configuration_the_service_ends_again(manager, home):
+def test_without_a_configuration_the_service_can_not_start(manager, home):
     """Which install can't see, but say; where the service's own is another, login is no help."""
     (home / ".config" / "spotokend" / "config.toml").unlink()
 
     assert service.install()[-1] == (
-        f"There is no {home}/.config/spotokend/config.toml yet, without which the service ends "
-        "again: spotokend login helps to write it"
+        f"There is no {home}/.config/spotokend/config.toml yet, without which the service can't "
+        "start: spotokend login helps to write it"
     )
     manager.environment["SPOTOKEND_CONFIG"] = "/x/c.toml"
     assert service.install()[-1] == (
-        "There is no /x/c.toml yet, without which the service ends again"
+        "There is no /x/c.toml yet, without which the service can't start"
     )
 
 
@@ -198,6 +203,101 @@ def test_without_the_manager_s_environment_there_is_no_advice(manager):
     manager.environment = Misconfigured("no")
 
     assert service.install() == ["Wrote it.", "Started it."]
+
+
+# ----------------------------------------------------------------------- what the service needs
+
+
+def test_a_usual_configuration_needs_nothing_more(manager, home):
+    """But the state folder, which the sandbox can only let through if it is there."""
+    service.install()
+
+    assert manager.needs == Needs()
+    state = home / ".local" / "state" / "spotokend"
+    assert [oct(path.stat().st_mode & 0o777) for path in (state, state.parent)] == ["0o700"] * 2
+
+
+def test_what_lies_elsewhere_is_let_through(manager, home):
+    """Store, key and socket; folders that aren't there yet are made."""
+    with (home / ".config" / "spotokend" / "config.toml").open("a") as config:
+        config.write(
+            f'[daemon]\nsocket = "{home}/s/sock"\n'
+            f'[store]\npath = "{home}/a/store.sqlite3"\nkey = "{home}/b/key"\n'
+        )
+
+    service.install()
+
+    assert manager.needs == Needs(
+        socket=f"{home}/s/sock", writable=(f"{home}/a", f"{home}/s", f"{home}/b")
+    )
+    assert (home / "b").is_dir()
+
+
+def test_a_state_folder_elsewhere_is_let_through(manager, home):
+    """The service's own variable, and a socket of its own."""
+    manager.environment |= {"XDG_STATE_HOME": f"{home}/x", "SPOTOKEND_SOCK": f"{home}/y"}
+
+    service.install()
+
+    assert manager.needs == Needs(socket=f"{home}/y", writable=(f"{home}/x/spotokend", str(home)))
+
+
+@pytest.mark.parametrize(
+    ("lines", "bus"),
+    [
+        ('client_secret = { command = ["pass", "spotify"] }', True),
+        ('client_secret = { keyring = "spotify" }', True),
+        ('client_secret = { credential = "spotify" }', False),
+        ('[store]\nkey = { keyring = "mine" }', True),
+        ('[store]\nkey = { passphrase = "pinentry" }', True),
+        ('[store]\nkey = { credential = "mine" }', False),
+    ],
+)
+def test_the_bus_is_let_in_for_what_may_ask_it(manager, home, lines, bus):
+    """Keyrings, dialogues, and commands of which nobody knows."""
+    config = home / ".config" / "spotokend" / "config.toml"
+    config.write_text(
+        f'[clients.x]\nclient_id = "{"a" * 32}"\nflow = "authorization_code"\n'
+        + ("" if lines.startswith("client_secret") else 'client_secret = { env = "S" }\n')
+        + lines
+        + "\n"
+    )
+
+    service.install()
+
+    assert manager.needs.bus is bus
+    assert manager.needs.start
+
+
+def test_what_can_not_be_used_is_not_started(manager, home):
+    """The first client is told what is wrong."""
+    (home / ".config" / "spotokend" / "config.toml").write_text("no TOML")
+
+    service.install()
+
+    assert manager.needs == Needs(start=False)
+
+
+def test_a_folder_that_can_not_be_made_is_named(manager, home):
+    """Nothing is installed then."""
+    (home / "file").touch()
+    with (home / ".config" / "spotokend" / "config.toml").open("a") as config:
+        config.write(f'[store]\npath = "{home}/file/x/store.sqlite3"\n')
+
+    with pytest.raises(Misconfigured, match="file/x can't be made: Not a directory"):
+        service.install()
+
+
+def test_the_socket_is_not_taken_from_a_daemon_that_runs(manager, home, monkeypatch):
+    """One that isn't systemd's: it would go on, and nobody reach it."""
+    monkeypatch.setattr(purge, "listening_process", lambda path: 7)
+
+    with pytest.raises(Misconfigured, match="a daemon runs already, process 7") as refused:
+        service.install()
+
+    assert refused.value.hint.startswith("spotokend stop")
+    monkeypatch.setattr(systemd, "active", lambda: True)
+    service.install()
 
 
 # --------------------------------------------------------------------------------- what purge says

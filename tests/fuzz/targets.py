@@ -34,7 +34,7 @@ from spotokend.rules.account import Access, Grant, Holding, Policy, Rotation, Un
 from spotokend.rules.config.parse import parse
 from spotokend.rules.config.values import Config
 from spotokend.rules.schedule import DEFAULT_TIMING, Boot, Wall
-from spotokend.rules.sealing import SealingError, SealingKey, open_envelope, seal
+from spotokend.rules.sealing import KeyRing, SealingError, SealingKey, open_envelope, seal
 from spotokend.rules.secret import Secret
 from spotokend.rules.session import NOTICE_LIMIT, UNANSWERED_LIMIT, UNREAD_LIMIT, Session
 from spotokend.rules.transitions import due_at
@@ -385,7 +385,7 @@ def envelope(data: bytes) -> None:
 
 
 _CLOCK = Clock(lambda: BOOT, lambda: WALL, lambda: 0.5, "boot-1")
-_ROWS = Rows(KEY, _CLOCK, random_bytes=bytes)
+_ROWS = Rows(KeyRing(KEY), _CLOCK, random_bytes=bytes)
 _COLUMNS = struct.Struct("<4B9d")
 _GRANT = Grant(refresh_token=Secret("refresh-1"))
 _ACCESS = Access(

@@ -203,6 +203,17 @@ def test_an_account_of_another_client():
     ]
 
 
+def test_hooks_are_their_own_process():
+    """The daemon does nothing about them, and says who does."""
+    assert told(SPOTIFY, SPOTIFY + "[hooks.desktop]\ndesktop = true\n") == [
+        (
+            Kind.HOOKS,
+            "",
+            "hooks: changed; start their own process anew: systemctl --user restart spotokend-hooks",
+        )
+    ]
+
+
 PIECES = st.lists(
     st.sampled_from(
         [
@@ -211,6 +222,7 @@ PIECES = st.lists(
             '[accounts.a]\nclient = "spotify"\n',
             '[daemon]\nlog_level = "error"\n',
             "[timing]\nin_flight = 3\n",
+            "[hooks.desktop]\ndesktop = true\n",
         ]
     ),
     unique=True,

@@ -9,7 +9,13 @@ import pytest
 
 from spotokend.rules.config import keys
 from spotokend.rules.config.parse import parse
-from spotokend.rules.config.values import AccountConfig, ClientConfig, DaemonConfig, StoreConfig
+from spotokend.rules.config.values import (
+    AccountConfig,
+    ClientConfig,
+    DaemonConfig,
+    HookConfig,
+    StoreConfig,
+)
 from spotokend.rules.schedule import Timing
 
 EXAMPLE = Path(__file__).parents[2].joinpath("config.example.toml").read_text(encoding="utf-8")
@@ -22,6 +28,7 @@ CLASSES = {
     "timing": Timing,
     "clients": ClientConfig,
     "accounts": AccountConfig,
+    "hooks": HookConfig,
 }
 EVERY_KEY = [
     pytest.param(section, word, key, id=f"{section}.{word}")
@@ -53,8 +60,7 @@ def test_the_default_that_is_told_is_the_default(section, word, key):
 @pytest.mark.parametrize(("section", "word", "key"), EVERY_KEY)
 def test_every_key_stands_in_the_example(section, word, key):
     """In its own section, and with its default where it has one."""
-    titled = {"clients": r"\[clients\.\w+\]", "accounts": r"\[accounts\.\w+\]"}
-    title = titled.get(section, rf"\[{section}\]")
+    title = rf"\[{section}\.\w+\]" if section in keys.NAMED else rf"\[{section}\]"
     bodies = re.findall(rf"^#?{title}\n(.*?)(?=^#?\[|\Z)", EXAMPLE, re.MULTILINE | re.DOTALL)
     value = ".+" if key.default is None else re.escape(key.default)
     assert any(re.search(rf"^#?{word} = {value}$", body, re.MULTILINE) for body in bodies)

@@ -23,6 +23,9 @@ from spotokend.rules.config.values import (
     AccountConfig,
     ClientConfig,
     DaemonConfig,
+    HookConfig,
+    KeyKind,
+    KeySource,
     SecretSource,
     SourceKind,
     StoreConfig,
@@ -221,7 +224,9 @@ def test_everything():
     assert config.daemon == DaemonConfig(
         socket="~/s.sock", log_level="debug", log_format="json", default_account="work"
     )
-    assert config.store == StoreConfig(backend="sqlite", path="a.sqlite3", key="/k")
+    assert config.store == StoreConfig(
+        backend="sqlite", path="a.sqlite3", key=KeySource(KeyKind.FILE, "/k")
+    )
     assert config.timing == Timing(nap=20.0, in_flight=2)
     assert config.clients["spotify"] == ClientConfig(
         name="spotify",
@@ -296,7 +301,7 @@ def test_no_client(text):
             "[deamon]\n" + CLIENT,
             (
                 '1: deamon: unknown key (did you mean "daemon"?); known here: daemon, store, timing, '
-                "clients, accounts"
+                "clients, accounts, hooks"
             ),
         ),
         (
@@ -537,6 +542,76 @@ def test_default_account():
 def test_timing_that_does_not_fit(text, words):
     """Each figure in its range, and the figures with each other."""
     assert mistake(f"{CLIENT}[timing]\n{text}").startswith(f"4: timing.{words}")
+
+
+def test_hooks():
+    """Each has a name, and its defaults."""
+    text = """
+[hooks.desktop]
+desktop = true
+[hooks.light]
+command = ["light", "on"]
+kinds = ["token"]
+accounts = ["main"]
+token = true
+timeout = "1m"
+"""
+    assert parse(CLIENT + text).hooks == {
+        "desktop": HookConfig(name="desktop", desktop=True),
+        "light": HookConfig(
+            name="light",
+            command=("light", "on"),
+            kinds=("token",),
+            accounts=("main",),
+            token=True,
+            timeout=60.0,
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "",
+            (
+                "3: hooks.a: nothing says what it does; "
+                'add command = ["program", "argument"], or desktop = true'
+            ),
+        ),
+        (
+            "desktop = false",
+            (
+                "3: hooks.a: nothing says what it does; "
+                'add command = ["program", "argument"], or desktop = true'
+            ),
+        ),
+        (
+            'desktop = true\ncommand = ["a"]',
+            (
+                "5: hooks.a.command: desktop = true has a command of its own, notify-send; "
+                "remove it, or desktop = true"
+            ),
+        ),
+        (
+            "desktop = true\ntoken = true",
+            (
+                "5: hooks.a.token: a notification on the desktop has no place for a token; "
+                "remove it, or desktop = true"
+            ),
+        ),
+        (
+            "command = 1",
+            (
+                "4: hooks.a.command: the program and its arguments belong here, as an array of strings; "
+                'such as ["notify-me", "--loud"]'
+            ),
+        ),
+    ],
+)
+def test_hooks_that_do_nothing_or_too_much(text, line):
+    """With the cure."""
+    assert mistake(f"{CLIENT}[hooks.a]\n{text}") == line
 
 
 def test_unknown_scopes_are_warned_about():

@@ -24,6 +24,9 @@ CONTRACT = {
     "logout": ["account"],
     "reload": [],
     "stop": [],
+    "unlock": [],
+    "rekey": [],
+    "store_info": [],
 }
 FORM = "1 to 60 letters, digits, '.', '_' or '-', a letter or a digit first"
 NAME = f"a name ({FORM})"
@@ -74,6 +77,9 @@ class TestTable:
                 "logout",
                 "reload",
                 "stop",
+                "unlock",
+                "rekey",
+                "store_info",
             },
         }
 
@@ -233,7 +239,7 @@ class TestRefused:
             ("tokens", "'tokens'", "did you mean token? "),
             ("Status", "'Status'", "did you mean status? "),
             ("adopt", "'adopt'", ""),
-            ("rekey", "'rekey'", ""),
+            ("audit", "'audit'", ""),
             ("", "''", ""),
             ("\x1b[31m", "'\\x1b[31m'", ""),
             ("é" * 70_000, "'" + 57 * r"\xe9" + "...'", ""),

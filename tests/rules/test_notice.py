@@ -28,7 +28,7 @@ from account_states import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spotokend.errors import LoginRequired, Misconfigured, Unavailable
+from spotokend.errors import Locked, LoginRequired, Misconfigured, Unavailable
 from spotokend.rules.account import (
     Answered,
     Blocked,
@@ -70,6 +70,7 @@ from spotokend.rules.notice import (
     in_words,
     login_command,
     notices,
+    of_key,
     reason,
     refusal,
     why,
@@ -462,11 +463,18 @@ def test_a_token_that_is_not_on_disk_is_told_once(was):
     failures = 0 if was == "well" else 3
     state = make(Refreshing, failures=failures, access=access(left=300.0))
     account = Account(state)
-    assert account.meets(Answered(MINE, grant(), access(6, left=3600.0))) == [TOKEN]
+    assert account.meets(Answered(MINE, grant(), access(6, left=3600.0))) == []
     full = SaveFailed(MINE, "the disk is full")
-    assert account.meets(full) == [("not_durable", "error")]
+    assert account.meets(full) == [("not_durable", "error"), TOKEN]
     assert account.meets(full, full) == []
     assert account.meets(Saved(MINE, 9)) == [("recovered", "info")]
+
+
+def test_a_new_token_is_told_when_it_is_served():
+    """And not while it is being written: whoever asked then would get the one before."""
+    account = Account(make(Refreshing))
+    assert account.meets(Answered(MINE, grant(), access(6, left=3600.0))) == []
+    assert account.meets(Saved(MINE, 9)) == [TOKEN]
 
 
 def test_what_still_lies_beside_the_socket_is_told_at_a_start():
@@ -624,6 +632,16 @@ def test_no_word_holds_a_secret():
             assert PLANTED not in repr(change)
 
 
+def test_a_locked_store_is_a_warning_with_the_cure_and_its_end_is_told():
+    """To everybody: it concerns no single account."""
+    locked = of_key(Locked("the keyring is locked", hint="open it"), Wall(1.0))
+
+    assert locked == Notice(
+        "locked", Level.WARNING, None, "the keyring is locked", "open it", Wall(1.0)
+    )
+    assert of_key(None, Wall(2.0)).kind == "unlocked"
+
+
 def test_how_little_is_left_of_a_token_is_measured_by_the_configuration():
     """Its own margin, where it has another than the usual one."""
     patient = Policy(timing=Timing(quiet_margin=100.0))
@@ -646,8 +664,8 @@ def test_how_little_is_left_of_a_token_is_measured_by_the_configuration():
         ),
         (
             OK,
-            make(Unsaved),
-            make(Unsaved, failures=1),
+            make(Unsaved, access=None),
+            make(Unsaved, access=None, failures=1),
             ("not_durable", f"the new token is not on disk yet: {REASON}", ROOM),
         ),
         (
@@ -670,8 +688,8 @@ def test_how_little_is_left_of_a_token_is_measured_by_the_configuration():
         ),
         (
             OK,
-            make(Refreshing),
             make(Unsaved, generation=GENERATION + 1),
+            make(Fresh, generation=GENERATION + 1),
             ("token", "a new token, good for 15 min", None),
         ),
     ],

@@ -9,15 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spotokend.errors import Locked
 from spotokend.rules.sealing import (
     FORMAT,
+    KeyRing,
     SealingError,
     SealingKey,
     Tampered,
     UnknownFormat,
     WrongKey,
     open_envelope,
+    read_keys,
     seal,
+    write_keys,
 )
 
 KEY = SealingKey(b"k" * 32)
@@ -135,3 +139,70 @@ def test_a_key_is_known_by_its_bytes_and_named_by_their_digest():
     assert (key.reveal(), key.key_id) == (b"k" * 32, "633ca8f8692a30b1")
     assert seal(key, b"a grant", **ROW, nonce=NONCE) == ENVELOPE
     assert open_envelope(key, ENVELOPE, **ROW) == b"a grant"
+
+
+# --- several keys
+
+
+OTHER = SealingKey(b"o" * 32)
+
+
+def test_the_newest_key_seals_and_each_opens_what_it_has_sealed():
+    """While a store goes over from one key to the next both are at hand."""
+    ring = KeyRing(OTHER, KEY)
+
+    assert ring.ids == (OTHER.key_id, KEY.key_id)
+    assert ring.open(ENVELOPE, **ROW) == b"a grant"
+    sealed = ring.seal(b"new", **ROW, nonce=NONCE)
+    assert open_envelope(OTHER, sealed, **ROW) == b"new"
+    with pytest.raises(WrongKey) as caught:
+        KeyRing(OTHER).open(ENVELOPE, **ROW)
+    assert caught.value.key_id == KEY.key_id
+
+
+def test_without_a_key_everything_is_locked():
+    """In the words that were given for it."""
+    ring = KeyRing()
+    for call in (
+        ring.check,
+        lambda: ring.newest,
+        lambda: ring.seal(b"", **ROW, nonce=NONCE),
+        lambda: ring.open(ENVELOPE, **ROW),
+    ):
+        with pytest.raises(Locked) as caught:
+            call()
+        assert caught.value.hint == "spotokend unlock"
+    ring.lock("the keyring is closed", "open it")
+    with pytest.raises(Locked, match="the keyring is closed") as caught:
+        ring.check()
+    assert caught.value.hint == "open it"
+
+
+def test_keys_that_were_held_stay_behind_those_that_are_taken():
+    """What was read a moment ago still opens; locked, all of them go."""
+    ring = KeyRing(KEY)
+    ring.take([OTHER])
+
+    assert ring.ids == (OTHER.key_id, KEY.key_id)
+    ring.take([OTHER, KEY])
+    assert ring.ids == (OTHER.key_id, KEY.key_id)
+    ring.lock("", "")
+    assert ring.ids == ()
+
+
+def test_keys_are_written_and_read_as_lines():
+    """With room for people's lines between them, as an editor leaves it."""
+    text = write_keys([OTHER, KEY])
+
+    assert [key.key_id for key in read_keys(b"# a\n\n " + text + b"\r\n#")] == [
+        OTHER.key_id,
+        KEY.key_id,
+    ]
+
+
+@pytest.mark.parametrize("text", [b"", b"# only\n", b"AAEC\n", b"\xff\n", b"not a key"])
+def test_what_is_no_key_is_not_repeated(text):
+    """It may be the half of one."""
+    with pytest.raises(ValueError, match="base64 of 32 bytes") as caught:
+        read_keys(text)
+    assert caught.value.__context__ is None

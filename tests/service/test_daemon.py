@@ -382,6 +382,9 @@ class Broken:
 
     resume = fail
 
+    async def opened(self) -> None:
+        """As keys that are there."""
+
 
 @pytest.mark.anyio
 async def test_a_defect_in_a_reload_or_in_a_login_that_was_cut_off_ends_no_daemon():
@@ -390,7 +393,7 @@ async def test_a_defect_in_a_reload_or_in_a_login_that_was_cut_off_ends_no_daemo
     daemon = Daemon(parse(CONFIG), "config.toml", "socket", broken)
     daemon.reload = broken.fail
     await daemon._reload_or_say_why()
-    await daemon._load_the_slow_parts(broken)
+    await daemon._load_the_slow_parts(broken, broken)
     assert broken.logged == ["defect", "defect"]
 
 

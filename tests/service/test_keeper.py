@@ -434,6 +434,30 @@ async def test_an_idle_hour_wakes_the_keeper_at_most_three_times_a_minute():
         assert wakes <= 30 * 3
 
 
+async def test_the_loop_shows_that_it_comes_round():
+    """At once, whatever it sleeps for; and for nobody's sake any more once it has ended."""
+    async with running() as world:
+        await world.login()
+        before = trio.current_time()
+        await world.keeper.looks()
+        assert trio.current_time() == before
+        world.keeper.stop()
+        await anyio.sleep(1)
+        with anyio.fail_after(1):
+            await world.keeper.looks()
+
+
+async def test_a_loop_that_is_stuck_does_not_come_round():
+    """Which is what the watchdog is there for."""
+    async with running() as world:
+        await world.login()
+        world.keeping.cancel()
+        await anyio.sleep(1)
+        with anyio.move_on_after(60) as waited:
+            await world.keeper.looks()
+        assert waited.cancelled_caught
+
+
 async def test_a_defect_in_one_refresh_is_told_and_costs_nobody_else_anything(monkeypatch):
     """The account is in doubt for a while, the daemon goes on."""
     async with running() as world:

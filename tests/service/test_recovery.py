@@ -14,7 +14,7 @@ from spotokend.adapters.spill import SpillError, SpillFolder
 from spotokend.adapters.store.base import CANDIDATE, Fenced, Intent, Lease, StoreError
 from spotokend.rules.account import Fresh
 from spotokend.rules.notice import Level
-from spotokend.rules.sealing import SealingKey
+from spotokend.rules.sealing import KeyRing, SealingKey
 from spotokend.service.packing import pack_row
 from spotokend.service.recovery import Recovery, Spilled
 from spotokend.service.rows import Owner, Rows
@@ -29,7 +29,7 @@ NEW = make(
 
 
 def rows(key=bytes(32)) -> Rows:
-    return Rows(SealingKey(key), SetClock().clock, random_bytes=os.urandom)
+    return Rows(KeyRing(SealingKey(key)), SetClock().clock, random_bytes=os.urandom)
 
 
 class Beside:
@@ -159,7 +159,7 @@ async def test_a_row_of_another_key_is_put_aside_with_that_in_its_name(beside):
     other = rows(bytes([1] * 32))
     await beside.spill(other.to_row(OWNER, NEW, 2))
     _, told = await beside.recover()
-    assert other.key.key_id in told[0][1]
+    assert other.keys.newest.key_id in told[0][1]
     assert beside.files() == ["main.spill.foreign-key-20231114T221320Z"]
     assert (await beside.store.load("main")).intent is not None
 

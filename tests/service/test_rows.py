@@ -25,7 +25,7 @@ from spotokend.rules.account import (
     Waiting,
 )
 from spotokend.rules.schedule import DAY, NEVER, Boot, Wall
-from spotokend.rules.sealing import SealingKey
+from spotokend.rules.sealing import KeyRing, SealingKey
 from spotokend.rules.secret import Secret
 from spotokend.service.clock import Clock
 from spotokend.service.rows import Owner, Rows
@@ -40,7 +40,7 @@ NOW, WALL = 5000.0, 1_790_000_000.0
 def rows(now=NOW, wall=WALL, boot_id="boot-1", u=0.5, key=bytes(32)) -> Rows:
     """A daemon's view at a moment; the nonces are no secret here."""
     clock = Clock(lambda: Boot(now), lambda: Wall(wall), lambda: u, boot_id)
-    return Rows(SealingKey(key), clock, random_bytes=bytes)
+    return Rows(KeyRing(SealingKey(key)), clock, random_bytes=bytes)
 
 
 def grant(**changes) -> Grant:

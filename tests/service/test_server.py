@@ -10,16 +10,20 @@ import socket
 import subprocess
 import sys
 import textwrap
+from contextlib import AsyncExitStack
+from functools import partial
 
 import anyio
 import pytest
-from served import OK, PATIENCE, Served, connected, serving, until
+from served import OK, PATIENCE, Client, Served, connected, serving, until
 
 from spotokend import wire
 from spotokend.adapters.listener import bind
 from spotokend.adapters.peercred import Peer, read_peer
+from spotokend.errors import Misconfigured
 from spotokend.service import server as server_module
-from spotokend.service.server import _most_connections, _raise_limit
+from spotokend.service.connection import Connection
+from spotokend.service.server import _most_connections, _raise_limit, refuse_those_who_wait
 
 pytestmark = pytest.mark.anyio
 
@@ -291,6 +295,24 @@ class TestEnd:
         assert listener.fileno() == -1
         assert (short_path / "socket").is_socket()
 
+    async def test_last_requests(self, short_path):
+        """Who has just connected may still ask, and gets what can be had in a second."""
+
+        async def soon():
+            await asyncio.sleep(0.05)
+            return OK
+
+        async with serving(short_path, lambda *_: soon()) as served:
+            async with connected(served) as before, connected(served) as late:
+                await before.send(wire.request(1, "token"))
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(served.server.close)
+                    await anyio.sleep(0.01)
+                    await late.send(wire.request(2, "token"))
+                    assert await late.receive() == [1, 2, None, "ok"]
+                    assert await before.receive() == [1, 1, None, "ok"]
+                    assert (await before.rest(), await late.rest()) == ([], [])
+
     async def test_flush(self, short_path):
         """A client that reads gets the whole of a long reply before the end."""
         async with serving(short_path, lambda *_: wire.pack("x" * 2_000_000)) as served:
@@ -356,3 +378,67 @@ class TestEnd:
                 await served.server.close()
                 assert client.recv(1) == b""
         assert served.server.connections == 0
+
+
+class TestSignsOfLife:
+    """What the watchdog is fed by."""
+
+    async def test_answers(self, short_path):
+        """A request of the server's own goes the way of all others."""
+        asked = []
+
+        def handle(connection, method, arguments):
+            asked.append(method)
+            return OK
+
+        async with serving(short_path, handle) as served:
+            await served.server.answers()
+            await until(lambda: served.server.connections == 0)
+        assert asked == ["hello"]
+
+    async def test_stuck(self, short_path, monkeypatch):
+        """Where clients get no answer it gets none, either."""
+        async with serving(short_path) as served:
+            monkeypatch.setattr(Connection, "buffer_updated", lambda *_: None)
+            with anyio.move_on_after(0.05) as waited:
+                await served.server.answers()
+            assert waited.cancelled_caught
+
+    async def test_no_descriptor(self, short_path, monkeypatch):
+        """That clients must wait for room is no hang: nobody is to be killed for it."""
+
+        def full():
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        async with serving(short_path) as served:
+            monkeypatch.setattr(socket, "socketpair", full)
+            await served.server.answers()
+
+    async def test_closing(self, short_path):
+        """Nothing is begun any more."""
+        async with serving(short_path) as served:
+            await served.server.close()
+            await served.server.answers()
+
+
+async def test_those_who_wait_are_refused(short_path):
+    """All of them, with the reason; and the socket that systemd holds goes on."""
+    path = str(short_path / "socket")
+    error = Misconfigured("no client is configured", hint="spotokend login")
+    with bind(path) as held:
+        async with anyio.create_task_group() as tasks:
+            async with AsyncExitStack() as stack:
+                clients = [
+                    Client(await stack.enter_async_context(await anyio.connect_unix(path)))
+                    for _ in range(40)
+                ]
+                tasks.start_soon(
+                    partial(refuse_those_who_wait, held.dup(), error, own_uid=os.getuid())
+                )
+                for client in clients:
+                    _, _, [code, message, details], _ = await client.ask()
+                    assert (code, message) == ("misconfigured", "no client is configured")
+                    assert details["hint"] == "spotokend login"
+                    assert await client.rest() == []
+        async with await anyio.connect_unix(path):
+            pass

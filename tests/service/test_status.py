@@ -99,6 +99,7 @@ DAEMON = {
     "accounts": int,
     "connections": int,
     "warnings": list,
+    "locked": TEXT,
 }
 PAGE = {"daemon": dict, "clients": dict, "accounts": list, "next": TEXT}
 
@@ -374,6 +375,7 @@ def test_the_daemon_says_who_and_where_it_is(world: World):
         "accounts": 1,
         "connections": 7,
         "warnings": list(world.registry.config.warnings),
+        "locked": None,
     }
 
 
@@ -524,3 +526,10 @@ def test_a_gate_is_open_closed_or_blocked(
         "reason": reason,
         "probe": probe,
     }
+
+
+def test_without_the_key_the_daemon_is_failing_and_says_why(world: World):
+    """Whatever its sealed accounts look like."""
+    world.status._locked = lambda: "the keyring is locked"
+    told = world.page()["daemon"]
+    assert (told["locked"], told["health"]) == ("the keyring is locked", "failing")

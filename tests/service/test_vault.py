@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import replace
 
@@ -21,7 +22,7 @@ from spotokend.adapters.store.base import (
     aside,
 )
 from spotokend.adapters.store.memory import MemoryStore
-from spotokend.errors import Misconfigured
+from spotokend.errors import Locked, Misconfigured
 from spotokend.rules.account import (
     Access,
     Attempt,
@@ -34,7 +35,7 @@ from spotokend.rules.account import (
 )
 from spotokend.rules.gate import Gate
 from spotokend.rules.schedule import Boot, Wall
-from spotokend.rules.sealing import SealingKey
+from spotokend.rules.sealing import KeyRing, SealingKey
 from spotokend.rules.secret import Secret
 from spotokend.service.clock import Clock
 from spotokend.service.rows import Owner, Rows
@@ -55,7 +56,7 @@ def anyio_backend():
 
 def rows(key=bytes(32)) -> Rows:
     clock = Clock(lambda: NOW, lambda: Wall(1000.0), lambda: 0.5, "boot-1")
-    return Rows(SealingKey(key), clock, random_bytes=bytes)
+    return Rows(KeyRing(SealingKey(key)), clock, random_bytes=bytes)
 
 
 def login(number=1, generation=1) -> Fresh:
@@ -109,21 +110,115 @@ async def test_a_row_of_another_registration_is_nobodys():
     assert await vault.unseal(Owner("other", "spotify", "fingerprint-1"), POLICY) is None
 
 
-async def test_the_key_that_sealed_the_store_is_the_only_one_taken():
-    """Another is refused in words before anything is touched; an empty store takes any."""
+async def test_the_keys_that_sealed_the_store_are_the_only_ones_taken():
+    """Others are refused in words before anything is touched; an empty store takes any."""
     store = MemoryStore()
-    other = Vault(store, rows(bytes([1] * 32)), StubbornSpill())
-    await other.check_key()
+    key, other = SealingKey(bytes(32)), SealingKey(bytes([1] * 32))
+    assert await Vault(store, rows(), StubbornSpill()).unlock([other]) == []
     await Vault(store, rows(), StubbornSpill()).put(OLD, login())
-    await Vault(store, rows(), StubbornSpill()).check_key()
+    closed = Vault(store, Rows(KeyRing(), rows().clock, random_bytes=bytes), StubbornSpill())
     with pytest.raises(Misconfigured) as refused:
-        await other.check_key()
-    assert "the login of main" in refused.value.message
-    assert SealingKey(bytes([1] * 32)).key_id in refused.value.message
+        await closed.unlock([other])
+    assert key.key_id in refused.value.message
+    assert other.key_id in refused.value.message
+    assert closed.locked
+    await closed.unlock([other, key])
+    assert not closed.locked
+    assert await token(closed, OLD) == "refresh-1"
     await store.put(replace(await store.load("main"), slot=CANDIDATE))
     await store.delete("main")
     with pytest.raises(Misconfigured):
-        await other.check_key()
+        await closed.unlock([other])
+
+
+async def test_without_a_key_nothing_is_sealed_or_unsealed_and_nothing_changes():
+    """Neither a login nor an edit of the configuration moves a row; a logout still can."""
+    store = MemoryStore()
+    await Vault(store, rows(), StubbornSpill()).put(OLD, login())
+    before = await store.load("main")
+    closed = Vault(store, Rows(KeyRing(), rows().clock, random_bytes=bytes), StubbornSpill())
+    for call in (
+        lambda: closed.unseal(OLD, POLICY),
+        lambda: closed.put(NEW, login()),
+        lambda: closed.put(NEW, login(), candidate=True),
+        lambda: closed.exchange(NEW, POLICY),
+        closed.rekey,
+    ):
+        with pytest.raises(Locked):
+            await call()
+    assert await store.load("main") == before
+    assert await store.slots(CANDIDATE) == []
+    await closed.delete("main", [])
+    assert await store.load("main") is None
+
+
+# --- a change of keys
+
+
+def with_keys(store, spill, *values) -> Vault:
+    """A vault that has these keys, the newest first."""
+    keys = [SealingKey(bytes([value] * 32)) for value in values]
+    return Vault(store, Rows(KeyRing(*keys), rows().clock, random_bytes=os.urandom), spill)
+
+
+async def test_a_change_of_keys_moves_every_slot_and_the_files_beside_the_socket():
+    """Afterwards the newest key alone opens all of it: rows in use, aside, candidates, answers."""
+    store, spill = StubbornStore(), StubbornSpill()
+    old = with_keys(store, spill, 1)
+    await old.put(NEW, login(1))
+    await old.put(OLD, login(2))  # the other goes aside
+    await old.put(replace(OLD, account="other"), login(3), candidate=True)
+    await old.put(replace(OLD, account="spilt"), login(4))
+    spilt = replace(OLD, account="spilt")
+    held = await old.unseal(spilt, POLICY)
+    lease = await store.begin("spilt", held.version, Intent(attempt="a1", started_at=0.0))
+    await old.spill(spilt, lease, login(5, 2), gate=Gate(), reason="full")
+
+    both = with_keys(store, spill, 2, 1)
+    store.troubles["commit"] = FULL
+    await both.unlock([SealingKey(bytes([2] * 32)), SealingKey(bytes([1] * 32))])
+    store.troubles.clear()
+    assert await both.rekey() == (5, [])
+    assert await both.rekey() == (0, [])
+
+    new = with_keys(store, spill, 2)
+    await new.unlock([SealingKey(bytes([2] * 32))])
+    assert await token(new, OLD) == "refresh-2"
+    assert await token(new, spilt) == "refresh-5"
+    assert [state.grant.refresh_token.reveal() for _, state in await new.candidates()] == [
+        "refresh-3"
+    ]
+    assert (await new.exchange(NEW, POLICY)).grant.refresh_token.reveal() == "refresh-1"
+
+
+async def test_what_does_not_open_keeps_its_key_and_is_named():
+    """A damaged envelope, and a file that can't be read: the older key is not to be dropped."""
+    store, spill = StubbornStore(), StubbornSpill()
+    old = with_keys(store, spill, 1)
+    await old.put(OLD, login())
+    row = await store.load("main")
+    await store.reseal(row, replace(row, sealed=row.sealed[:-1] + b"?"))
+    spill.files["gone"] = b"?"
+
+    assert await with_keys(store, spill, 2, 1).rekey() == (0, ["gone", "main"])
+
+
+async def test_a_login_during_a_change_of_keys_is_not_overwritten():
+    """The envelope that was read is the only one that is replaced."""
+    store = StubbornStore()
+    await with_keys(store, StubbornSpill(), 1).put(OLD, login())
+    both = with_keys(store, StubbornSpill(), 2, 1)
+    read = store.load
+
+    async def overtaken(account, slot=""):
+        row = await read(account, slot)
+        store.load = read
+        await store.put(replace(row, version=row.version + 1, key_id="", sealed=None))
+        return row
+
+    store.load = overtaken
+    assert await both.rekey() == (0, [])
+    assert (await store.load("main")).sealed is None
 
 
 # --- a refresh

@@ -22,6 +22,7 @@ fence; their version is the one that their envelope is bound to.
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -34,6 +35,13 @@ CANDIDATE = "candidate"
 def aside(fingerprint: str) -> str:
     """The slot in which a row of another client registration waits for the edit to be undone."""
     return f"aside:{fingerprint}"
+
+
+def rows_by_kind(slots: Mapping[str, int]) -> dict[str, int]:
+    """How many rows there are in use, as candidates and put aside, from their numbers by slot."""
+    in_use, candidates = slots.get(CURRENT, 0), slots.get(CANDIDATE, 0)
+    aside = sum(slots.values()) - in_use - candidates
+    return {"in use": in_use, "candidates": candidates, "aside": aside}
 
 
 class Outcome(StrEnum):
@@ -141,8 +149,32 @@ class Store(abc.ABC):
     async def envelopes(self, *, not_by: str = "", limit: int = 1000) -> list[tuple[str, str]]:
         """``(account, slot)`` of rows, in any slot, with an envelope of another key than ``not_by``.
 
-        None at all means that no key is needed yet: only then may one be made. With the name of
-        the new key it is what a change of keys has still to do.
+        With the name of the new key it is what a change of keys has still to do.
+        """
+
+    @abc.abstractmethod
+    async def sealed_by(self) -> dict[str, int]:
+        """How many envelopes each key has sealed, in all slots, by the key's name.
+
+        None at all means that no key is needed yet: only then may one be made.
+        """
+
+    @abc.abstractmethod
+    async def describe(self) -> dict[str, object]:
+        """What it is and holds, for people: ``backend``, ``path``, ``schema``, ``bytes`` on disk,
+        ``durable`` (in words), ``rows`` by slot (``in use``, ``candidates``, ``aside``), and
+        ``sealed_by`` as :meth:`sealed_by`.
+        """
+
+    @abc.abstractmethod
+    async def reseal(self, before: Row, after: Row) -> bool:
+        """Put the envelope of ``after`` in the place of that of ``before``, if it is still there.
+
+        Both are the same row otherwise, which keeps all else, its version too: a lease stays good.
+        False: it has been written since, and is to be looked at anew.
+
+        Raises:
+            StoreError: not written.
         """
 
     @abc.abstractmethod

@@ -5,11 +5,12 @@ For tests, and the measure that the durable stores are held to.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import islice
 
 from . import fences
-from .base import CURRENT, Intent, Lease, Outcome, Row, Store
+from .base import CURRENT, Intent, Lease, Outcome, Row, Store, rows_by_kind
 
 
 class MemoryStore(Store):
@@ -39,6 +40,27 @@ class MemoryStore(Store):
             if row.sealed is not None and row.key_id != not_by
         )
         return list(islice(found, limit))
+
+    async def sealed_by(self) -> dict[str, int]:
+        return dict(Counter(row.key_id for row in self._rows.values() if row.sealed is not None))
+
+    async def describe(self) -> dict[str, object]:
+        return {
+            "backend": "memory",
+            "path": "",
+            "schema": 0,
+            "bytes": 0,
+            "durable": "no: it ends with the process",
+            "rows": rows_by_kind(Counter(slot for slot, _ in self._rows)),
+            "sealed_by": await self.sealed_by(),
+        }
+
+    async def reseal(self, before: Row, after: Row) -> bool:
+        row = self._rows.get((before.slot, before.account))
+        if row is None or row.sealed != before.sealed:
+            return False
+        self._rows[row.slot, row.account] = replace(row, sealed=after.sealed, key_id=after.key_id)
+        return True
 
     async def counters(self, account: str) -> tuple[int, int]:
         row = self._rows.get((CURRENT, account))

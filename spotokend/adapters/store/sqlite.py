@@ -19,6 +19,7 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 from . import fences
 from .base import CURRENT, Intent, Lease, Outcome, Row, Store, StoreError
 from .sqlite_file import open_database
+from .sqlite_info import SEALED_BY, describe
 from .sqlite_schema import in_words
 
 _T = TypeVar("_T")
@@ -51,6 +52,7 @@ _ENVELOPES = """
     SELECT account, slot FROM rows WHERE sealed IS NOT NULL AND key_id != ?
     ORDER BY slot, account LIMIT ?
 """
+_RESEAL = "UPDATE rows SET sealed = ?, key_id = ? WHERE slot = ? AND account = ? AND sealed = ?"
 
 
 class SqliteStore(Store):
@@ -90,6 +92,20 @@ class SqliteStore(Store):
 
     async def envelopes(self, *, not_by: str = "", limit: int = 1000) -> list[tuple[str, str]]:
         return await self._call(lambda: self._query(_ENVELOPES, not_by, limit))
+
+    async def sealed_by(self) -> dict[str, int]:
+        return await self._call(lambda: dict(self._query(SEALED_BY)))
+
+    async def describe(self) -> dict[str, object]:
+        return await self._call(lambda: describe(self._connection, self.path))
+
+    async def reseal(self, before: Row, after: Row) -> bool:
+        values = after.sealed, after.key_id, before.slot, before.account, before.sealed
+
+        def write() -> bool:
+            return self._connection.execute(_RESEAL, values).rowcount == 1
+
+        return await self._transaction(write)
 
     async def counters(self, account: str) -> tuple[int, int]:
         return await self._call(lambda: self._counters(account))

@@ -33,6 +33,8 @@ class Kind(StrEnum):
     ACCOUNT_CHANGED = "account_changed"
     ACCOUNT_REPLACED = "account_replaced"
     """Moved to a client of another fingerprint."""
+    HOOKS = "hooks"
+    """Nothing for the daemon; no name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +51,8 @@ class Change:
 
 
 def changes(old: Config, new: Config) -> list[Change]:
-    """The differences, settings first, then clients, then accounts, by name."""
-    return [*_settings(old, new), *_clients(old, new), *_accounts(old, new)]
+    """The differences, settings first, then clients, then accounts, by name; then the hooks."""
+    return [*_settings(old, new), *_clients(old, new), *_accounts(old, new), *_hooks(old, new)]
 
 
 def _settings(old: Config, new: Config) -> Iterator[Change]:
@@ -181,3 +183,9 @@ def _account(
     if before.user != after.user:
         words.append("another user: from the next login")
     return Change(kind=Kind.ACCOUNT_CHANGED, name=after.name, words=f"{title}: {'; '.join(words)}")
+
+
+def _hooks(old: Config, new: Config) -> Iterator[Change]:
+    if old.hooks != new.hooks:
+        words = "hooks: changed; start their own process anew: systemctl --user restart"
+        yield Change(kind=Kind.HOOKS, name="", words=f"{words} spotokend-hooks")

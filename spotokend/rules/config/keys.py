@@ -13,7 +13,7 @@ from spotokend.rules.account import Rotation
 from spotokend.rules.oauth import Flow
 from spotokend.rules.schedule import ABSURD_LIFE, DAY
 
-from . import readers
+from . import hook_readers, key_reader, readers
 from .values import API_URL, AUTHORIZE_URL, IDENTITY_URL, REDIRECT_URI, TOKEN_URL
 
 
@@ -56,7 +56,10 @@ STORE = {
         "the store's file; without it $XDG_STATE_HOME/spotokend/store.sqlite3",
     ),
     "key": Key(
-        readers.file, None, "the file of the store's key; without it: key, beside the store"
+        key_reader.key_source,
+        None,
+        "the store's key: its file, or a table with one of file, credential, keyring, passphrase; "
+        "without it the file key, beside the store",
     ),
 }
 
@@ -120,7 +123,7 @@ CLIENT = {
     "client_secret": Key(
         readers.secret_source,
         None,
-        "where the secret is: a table with one of file, command, credential, env",
+        "where the secret is: a table with one of file, command, credential, keyring, env",
     ),
     "redirect_uri": Key(
         readers.redirect_uri,
@@ -168,14 +171,37 @@ ACCOUNT = {
     "user": Key(readers.text, None, "the provider's id of the user who must log in here"),
 }
 
+HOOK = {
+    "command": Key(
+        hook_readers.command,
+        None,
+        "what is started: a program and its arguments; no shell reads it",
+    ),
+    "desktop": Key(
+        hook_readers.boolean, "false", "a notification on the desktop instead, by notify-send"
+    ),
+    "kinds": Key(hook_readers.kinds, None, "the notices that it is for; without it all but token"),
+    "accounts": Key(hook_readers.accounts, None, "the accounts that it is for; without it all"),
+    "token": Key(
+        hook_readers.boolean, "false", "give the command the access token on its standard input"
+    ),
+    "timeout": Key(
+        readers.duration(1, 300), "30", "a command that runs longer is ended, with all it started"
+    ),
+}
+
 SECTIONS = {
     "daemon": DAEMON,
     "store": STORE,
     "timing": TIMING,
     "clients": CLIENT,
     "accounts": ACCOUNT,
+    "hooks": HOOK,
 }
-"""By name. ``clients`` and ``accounts`` hold a section for each, ``[clients.NAME]``."""
+"""By name."""
+
+NAMED = frozenset({"clients", "accounts", "hooks"})
+"""Those that hold a section for each, ``[clients.NAME]``."""
 
 LATER = {
     "store": {"dsn": 'remove it; what works is backend = "sqlite" with path'},

@@ -29,6 +29,7 @@ from .values import (
     ClientConfig,
     Config,
     DaemonConfig,
+    HookConfig,
     SourceKind,
     StoreConfig,
 )
@@ -80,6 +81,12 @@ def parse(text: str, *, source: str = "config.toml") -> Config:
         timing=_timing(document, problems),
         clients=MappingProxyType(clients),
         accounts=MappingProxyType(accounts),
+        hooks=MappingProxyType(
+            {
+                name: _hook(name, table, problems)
+                for name, table in _named("hooks", document, problems)
+            }
+        ),
         warnings=tuple(warnings),
     )
     _check_default_account(config, problems)
@@ -153,7 +160,7 @@ def _no_toml(words: str, source: str) -> Misconfigured:
 def _unknown(word: str, known: Mapping[str, object]) -> tuple[str, str]:
     """What to say about a key that isn't known here, and the cure."""
     homes = [
-        f"[{section}.NAME]" if section in {"clients", "accounts"} else f"[{section}]"
+        f"[{section}.NAME]" if section in keys.NAMED else f"[{section}]"
         for section, table in keys.SECTIONS.items()
         if word in table
     ]
@@ -170,7 +177,7 @@ def _section(section: str, document: dict[str, Any], problems: Problems) -> dict
 def _named(
     section: str, document: dict[str, Any], problems: Problems
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The sections ``[clients.NAME]`` or ``[accounts.NAME]``: their names and tables."""
+    """The sections ``[clients.NAME]`` and their like: their names and tables."""
     for name, value in _table((section,), document.get(section, {}), problems).items():
         path = (section, name)
         try:
@@ -183,7 +190,7 @@ def _named(
 def _table(path: Path, value: object, problems: Problems) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
-    title = dotted(path) if path[0] not in {"clients", "accounts"} else f"{path[0]}.NAME"
+    title = dotted(path) if path[0] not in keys.NAMED else f"{path[0]}.NAME"
     problems.add(
         path,
         f"a section belongs here, not {readers.kind_of(value)}",
@@ -319,6 +326,25 @@ def _account(
     elif client is not None and client.token_url == TOKEN_URL:
         warnings.extend(_spotify_warnings(path, values))
     return AccountConfig(name=name, **{"client": "", **values})
+
+
+def _hook(name: str, table: dict[str, Any], problems: Problems) -> HookConfig:
+    path = ("hooks", name)
+    values = _values(path, table, problems)
+    if "command" not in table and not table.get("desktop"):
+        problems.add(
+            path,
+            "nothing says what it does",
+            'add command = ["program", "argument"], or desktop = true',
+        )
+    if values.get("desktop"):
+        for word, why in (
+            ("command", "desktop = true has a command of its own, notify-send"),
+            ("token", "a notification on the desktop has no place for a token"),
+        ):
+            if table.get(word):
+                problems.add((*path, word), why, "remove it, or desktop = true")
+    return HookConfig(name=name, **values)
 
 
 def _timing(document: dict[str, Any], problems: Problems) -> Timing:

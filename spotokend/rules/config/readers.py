@@ -298,8 +298,6 @@ def secret_source(value: object) -> SecretSource:
     if not isinstance(value, dict):
         raise Wrong(f"a table belongs here, not {kind_of(value)}", cure)
     for word in value:
-        if word == "keyring":
-            raise Wrong("this version can't ask a keyring yet", f"what works: {either(_SOURCES)}")
         if word not in _SOURCES:
             raise Wrong(
                 f"{show(word)} is no source of a secret{did_you_mean(word, _SOURCES)}",
@@ -335,6 +333,14 @@ def _credential(value: object) -> str:
     return credential
 
 
+def _item(value: object) -> str:
+    item = text(value)
+    if not NAME.fullmatch(item):
+        # Not shown: a secret that was put here by mistake looks like this.
+        raise Wrong("the name of the keyring's item belongs here", 'such as "spotify"')
+    return item
+
+
 def _variable(value: object) -> str:
     variable = text(value)
     if not _VARIABLE.fullmatch(variable):
@@ -350,5 +356,6 @@ _SOURCES: Mapping[str, Reader] = {
     "file": file,
     "command": _command,
     "credential": _credential,
+    "keyring": _item,
     "env": _variable,
 }

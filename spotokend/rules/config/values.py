@@ -57,6 +57,7 @@ class SourceKind(StrEnum):
     FILE = "file"
     COMMAND = "command"
     CREDENTIAL = "credential"
+    KEYRING = "keyring"
     ENV = "env"
     LITERAL = "literal"
     """In the configuration file itself: warned about loudly."""
@@ -68,7 +69,7 @@ class SecretSource:
 
     kind: SourceKind
     value: str | tuple[str, ...] | Secret
-    """A path, a credential's or a variable's name; the words of a command; the secret."""
+    """A path; a credential's, an item's or a variable's name; a command's words; the secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +84,29 @@ class DaemonConfig:
     default_account: str | None = None
 
 
+class KeyKind(StrEnum):
+    """Where the store's key comes from."""
+
+    FILE = "file"
+    CREDENTIAL = "credential"
+    KEYRING = "keyring"
+    PASSPHRASE = "passphrase"  # noqa: S105 - a word of the configuration
+
+
+@dataclass(frozen=True, slots=True)
+class KeySource:
+    """The source of the store's key; an adapter of its own for each kind."""
+
+    kind: KeyKind
+    value: str | tuple[str, ...]
+    """A path; the name of a credential, of the store in the keyring; what asks for a passphrase:
+    ``pinentry``, ``systemd``, or the words of a command."""
+
+    def __str__(self) -> str:
+        words = self.value if isinstance(self.value, str) else self.value[0]
+        return words if self.kind is KeyKind.FILE else f"{self.kind} {words}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreConfig:
     """``[store]``"""
@@ -90,8 +114,8 @@ class StoreConfig:
     backend: str = "sqlite"
     path: str | None = None
     """The store's file; None: ``store.sqlite3`` in the state folder."""
-    key: str | None = None
-    """The key's file; None: ``key`` beside the store."""
+    key: KeySource | None = None
+    """None: the file ``key`` beside the store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +166,24 @@ class AccountConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HookConfig:
+    """``[hooks.NAME]``: what ``spotokend hooks`` starts when a notice comes."""
+
+    name: str
+    command: tuple[str, ...] | None = None
+    """The program and its arguments; None: the desktop is told."""
+    desktop: bool = False
+    kinds: tuple[str, ...] | None = None
+    """None: all that are told, which leaves out those of level debug."""
+    accounts: tuple[str, ...] | None = None
+    """None: every account, and what concerns none."""
+    token: bool = False
+    """The account's access token is a line on the command's standard input."""
+    timeout: float = 30.0
+    """Seconds that it may run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole configuration."""
 
@@ -150,5 +192,7 @@ class Config:
     timing: Timing = DEFAULT_TIMING
     clients: Mapping[str, ClientConfig] = field(default_factory=lambda: MappingProxyType({}))
     accounts: Mapping[str, AccountConfig] = field(default_factory=lambda: MappingProxyType({}))
+    hooks: Mapping[str, HookConfig] = field(default_factory=lambda: MappingProxyType({}))
+    """Not the daemon's business: ``spotokend hooks`` reads the same file."""
     warnings: tuple[str, ...] = ()
     """What is allowed and still worth saying: unknown scopes, a secret in the file."""
