@@ -559,7 +559,7 @@ def in_store(daemon: DaemonProcess, *statements: str) -> None:
 @pytest.mark.parametrize(
     ("prepare", "fragments"),
     [
-        (other_key, ("is not the one that sealed the store", "put the right key file back")),
+        (other_key, ("is not the one that sealed the store", "put the right key back")),
         (no_key, ("holds no key", "restore ")),
         (lost_key, ("is missing, and the store holds what it has sealed", "from a backup")),
         (readable_key, ("is open to other users", "chmod 600 ")),

@@ -22,7 +22,7 @@ from set_clock import SetClock
 from spotokend.adapters.store.base import Damaged, StoreError
 from spotokend.adapters.store.sqlite import SqliteStore
 from spotokend.rules.account import Blocked, Fresh, Holding, Policy
-from spotokend.rules.sealing import SealingKey
+from spotokend.rules.sealing import KeyRing, SealingKey
 from spotokend.service.rows import Owner, Rows
 
 pytestmark = pytest.mark.timeout(often(60, 3600))
@@ -65,7 +65,7 @@ class Start:
 def rows() -> Rows:
     """The view of a daemon, always at the same moment."""
     random_bytes = random.Random(1).randbytes
-    return Rows(SealingKey(bytes(32)), SetClock().clock, random_bytes=random_bytes)
+    return Rows(KeyRing(SealingKey(bytes(32))), SetClock().clock, random_bytes=random_bytes)
 
 
 @pytest.fixture(scope="module")

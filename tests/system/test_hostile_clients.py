@@ -28,6 +28,7 @@ from bystander import Bystander, Impatient, connect, connections, descriptors, u
 from daemon_process import DaemonProcess
 from fault_matrix import row
 from flood import PIPELINES, Flood
+from system_calls import open_files
 
 from spotokend import wire
 from spotokend.sandbox import Options, Sandbox, ready_configuration, running
@@ -562,7 +563,7 @@ def test_without_a_free_descriptor_who_is_there_is_served_and_new_ones_when_ther
         with connections(daemon, count) as [first, *_], Bystander(daemon) as good:
             soft, hard = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
             until(lambda: bystander.at_rest(daemon))  # its own start is over
-            taken = set(os.listdir(f"/proc/{daemon.pid}/fd"))
+            taken = set(open_files(daemon.pid))
             free = next(number for number in itertools.count() if str(number) not in taken)
             resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (free, hard))
             with connections(daemon, 30) as newcomers:

@@ -69,7 +69,11 @@ class World:
     @property
     def running(self) -> bool:
         """Whether there is a daemon."""
-        return Path(f"/proc/{self.daemon.pid}/fd/0").exists()
+        try:
+            status = Path(f"/proc/{self.daemon.pid}/status").read_text()
+        except FileNotFoundError:
+            return False
+        return "State:\tZ" not in status
 
     def prepare(self, kind: str) -> str:
         """Begin anew, whatever an earlier test has left; returns the account of that kind."""

@@ -7,9 +7,9 @@ import hashlib
 import json
 import os
 import re
-import shutil
+import resource
+import signal
 import socket
-import stat
 import subprocess
 import sys
 import threading
@@ -202,10 +202,18 @@ class Watch:
             own = Path(f"/proc/{pid}")
             argv = (own / "cmdline").read_bytes()
             if (pid, argv) not in self._taken:
-                self._taken[pid, argv] = (own / "environ").read_bytes()
+                self._taken[pid, argv] = environment(own)
             for task in (own / "task").iterdir():
                 for child in (task / "children").read_text().split():
                     self._look(int(child))
+
+
+def environment(own: Path) -> bytes:
+    """Of a process; empty where it lets nobody but root see that."""
+    try:
+        return (own / "environ").read_bytes()
+    except PermissionError:
+        return b""
 
 
 def until(true: Callable[[], object]) -> None:
@@ -267,13 +275,10 @@ class World:
             for kind, name in (("state", "state"), ("verifier", "code_verifier")):
                 if name in asked:
                     self.planted.plant(kind, asked[name])
-        [key] = [
-            line
-            for line in (state_folder(self.daemon) / "key").read_text().splitlines()
-            if not line.startswith("#")
-        ]
-        self.planted.plant("key of the store", key)
-        self.planted.plant("key of the store", base64.b64decode(key).hex())
+        for line in (state_folder(self.daemon) / "key").read_text().splitlines():
+            if not line.startswith("#"):
+                self.planted.plant("key of the store", line)
+                self.planted.plant("key of the store", base64.b64decode(line).hex())
 
     def call(self, method: str, **arguments: object) -> object:
         """What a program would; the result, or the error, which is kept."""
@@ -397,6 +402,11 @@ def test_no_secret_is_seen_through_logins_refreshes_and_every_kind_of_failure(
         world.run("status")
         world.run("status", "--json")
         assert (daemon.config.read_bytes(), daemon.config.stat().st_mtime_ns) == configured
+        for words in ("store info", "store info --json", "store rekey", "store info", "unlock"):
+            world.collect()  # of a key, before there is another
+            world.run(*words.split())
+        world.run("api", "/v1/me", "--account", "alice")
+        world.run("api", "/v1/no/such/thing", "--account", "bob")
         logouts_and_reloads(world)
         world.ask_status()
     assert {"state", "verifier", "code", "refresh token", "access token"} < world.planted.kinds
@@ -745,138 +755,82 @@ def test_an_exception_that_nobody_foresaw_shows_no_secret(sandbox: Sandbox, daem
     assert world.found() == set()
 
 
-# --- modes ----------------------------------------------------------------------------------------
+# --- what a crash leaves --------------------------------------------------------------------------
+
+ENVIRONMENT_SECRET = secret_text("a client secret in the environment")
+KEYED = """
+[clients.variable]
+client_id = "secret-client"
+flow = "client_credentials"
+client_secret = { env = "OTHER_CLIENT_SECRET" }
+"""
 
 
-def test_everything_that_the_daemon_makes_is_its_users_alone(
-    sandbox: Sandbox, daemon: DaemonProcess
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT], ids=lambda it: it.name)
+def test_a_forced_crash_leaves_nothing_behind(
+    sandbox: Sandbox, daemon: DaemonProcess, number: signal.Signals
 ):
-    """Folders 0700, files and socket 0600, under the widest umask; while it runs and afterwards."""
-    umask = os.umask(0)
-    try:
-        daemon.start("--log-level", "debug")
-    finally:
-        os.umask(umask)
-    try:
-        World(sandbox, daemon).log_in("alice")
-        assert daemon.run("refresh", "machine").returncode == 0
-        running = modes(daemon)
-    finally:
-        daemon.terminate()
-    names = {name for name in running if not name.endswith("-wal")}
-    assert names == {
-        "home/.local",
-        "home/.local/state",
-        "home/.local/state/spotokend",
-        "home/.local/state/spotokend/key",
-        "home/.local/state/spotokend/store.sqlite3",
-        "home/.local/state/spotokend/store.sqlite3.lock",
-        "run/spotokend",
-        "run/spotokend/spotokend.sock",
+    """No core, wherever the kernel puts them, and no word of a secret from the crash handler."""
+    daemon.configure(daemon.config.read_text() + KEYED)
+    daemon.environ |= {
+        "PYTHONFAULTHANDLER": "1",
+        "PYTHONASYNCIODEBUG": "1",  # its words show what was received
+        "OTHER_CLIENT_SECRET": ENVIRONMENT_SECRET,
+        "TMPDIR": str(daemon.folder / "home"),
     }
-    for made in (running, modes(daemon)):
-        assert set(made.values()) <= {"drwx------", "-rw-------", "srw-------"}
+    here = set(os.listdir())
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    daemon.start("--log-level", "debug")
+    world = World(sandbox, daemon)
+    world.planted.plant("client secret", ENVIRONMENT_SECRET)
+    try:
+        world.log_in("bob")
+        assert isinstance(world.call("token", account="bob"), dict)
+    finally:
+        os.kill(daemon.pid, number)
+        assert daemon.wait() == -number
+    assert "Current thread" in daemon.written()  # what faulthandler leaves: names and lines
+    assert world.found() == set()
+    assert set(os.listdir()) == here
+    assert [path.name for path in daemon.folder.rglob("core*")] == []
 
 
-def modes(daemon: DaemonProcess) -> dict[str, str]:
-    """Of all that is below home and runtime folder, as ``ls -l`` shows them."""
-    return {
-        str(path.relative_to(daemon.folder)): stat.filemode(path.lstat().st_mode)
-        for top in ("home", "run")
-        for path in (daemon.folder / top).rglob("*")
-    }
+def test_nobody_else_can_look_into_the_daemon(sandbox: Sandbox, daemon: DaemonProcess):
+    """Not even another program of its user's: neither at its environment nor at its memory."""
+    daemon.environ |= {"OTHER_CLIENT_SECRET": ENVIRONMENT_SECRET}
+    # root without its capabilities is a user like others.
+    another = (
+        ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"] if not os.geteuid() else []
+    )
+    with started(sandbox, daemon) as world:
+        world.planted.plant("client secret", ENVIRONMENT_SECRET)
+        own = Path(f"/proc/{daemon.pid}")
+        for name in ("environ", "mem", "maps"):
+            look = subprocess.run(
+                [*another, "head", "--bytes=9999", own / name], capture_output=True, check=False
+            )
+            assert (look.returncode, look.stdout) == (1, b"")
+            assert b"Permission denied" in look.stderr
+        assert world.planted.found("argv", (own / "cmdline").read_bytes()) == set()
+        limits = (own / "limits").read_text()
+        assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)
 
 
-class Traced(DaemonProcess):
-    """The daemon below strace, which notes each call that makes a file or changes a mode."""
+class Unlucky(DaemonProcess):
+    """A daemon that prints a token."""
 
     @staticmethod
     def _command(*arguments: str) -> list[str]:
-        # -D: the daemon stays the child that gets the signals.
-        calls = "umask,open,openat,creat,mkdir,mkdirat,mknod,mknodat,bind,chmod,fchmod,fchmodat"
-        trace = Path(arguments[arguments.index("--config") + 1]).with_name("trace")
-        strace = ["strace", "-D", "-f", "-qq", "-o", str(trace), "-e", f"trace={calls},exit_group"]
-        return [*strace, *DaemonProcess._command(*arguments)]
+        program = "import sys; sys.exit('sandbox-refresh-000001-0123456789abcdef')"
+        return [sys.executable, "-c", program]
 
 
-UMASK = re.compile(r"umask\((0[0-7]*)\)")
-MADE = re.compile(
-    r'(?:open|openat|creat)\(.*"([^"]*)", [A-Z_|]*O_CREAT[A-Z_|]*, (0[0-7]*)\) = \d'
-    r'|mkdir(?:at)?\(.*"([^"]*)", (0[0-7]*)\) = 0'
-)
-BOUND = re.compile(r'bind\(.*sun_path="([^"]*)".*\) = 0')
-CHANGED = re.compile(r'f?chmod(?:at)?\((?:.*"([^"]*)"|\d+), (0[0-7]*)')
-
-
-def test_nothing_has_a_wider_mode_from_its_first_instant(sandbox: Sandbox, daemon: DaemonProcess):
-    """Not even between being made and being narrowed: each call, with the umask at that moment."""
-    trace = daemon.folder / "trace"
-    probe = ["strace", "-D", "-o", str(trace), "true"]
-    allowed = shutil.which("strace") and subprocess.run(probe, check=False).returncode == 0
-    traced = Traced(daemon.folder, daemon.config.read_text())
-    umask = os.umask(0)
-    try:
-        (traced if allowed else daemon).start()
-    finally:
-        os.umask(umask)
-    run = traced if allowed else daemon
-    try:
-        World(sandbox, run).log_in("alice")
-        assert DaemonProcess.run(daemon, "refresh", "machine").returncode == 0
-    finally:
-        run.terminate()
-    if not allowed:
-        return
-    until(lambda: "exit_group" in trace.read_text())
-    made = widest(trace.read_text(), str(daemon.folder))
-    assert {Path(name).name for name in made} >= {
-        "key",
-        "spotokend",
-        "spotokend.sock",
-        "store.sqlite3",
-        "store.sqlite3-wal",
-        "store.sqlite3.lock",
-    } - {"key"}  # made under a draft's name
-    assert {name: oct(mode) for name, mode in made.items() if mode & 0o077} == {}
-
-
-def widest(trace: str, folder: str) -> dict[str, int]:
-    """The widest mode that each name below ``folder`` ever had, and descriptors by their number."""
-    umask, found = 0, {}
-
-    def had(name: str, mode: int) -> None:
-        found[name] = found.get(name, 0) | mode
-
-    for line in trace.splitlines():
-        if match := UMASK.search(line):
-            umask = int(match[1], 8)
-        elif match := MADE.search(line):
-            name, mode = (match[1] or match[3]), int(match[2] or match[4], 8)
-            if name.startswith(folder):
-                had(name, mode & ~umask)
-        elif match := BOUND.search(line):
-            had(match[1], 0o777 & ~umask)
-        elif match := CHANGED.search(line):
-            had(match[1] or line, int(match[2], 8))
-    return found
-
-
-def test_the_search_of_a_trace_finds_a_mode_that_was_too_wide_for_a_moment():
-    """It can fail: with a file, a folder, a socket, and a mode that was widened."""
-    trace = """1 umask(022) = 0
-1 openat(AT_FDCWD, "/w/a", O_WRONLY|O_CREAT|O_CLOEXEC, 0666) = 3
-2 mkdir("/w/b", 0777) = 0
-1 bind(3, {sa_family=AF_UNIX, sun_path="/w/c"}, 110) = 0
-1 umask(077) = 022
-1 openat(AT_FDCWD, "/w/d", O_RDWR|O_CREAT|O_NOFOLLOW|O_CLOEXEC, 0644) = 3
-1 openat(AT_FDCWD, "/elsewhere", O_RDWR|O_CREAT, 0644) = 3
-1 fchmod(3, 0640) = 0
-1 chmod("/w/d", 0604) = 0
-"""
-    assert widest(trace, "/w") == {
-        "/w/a": 0o644,
-        "/w/b": 0o755,
-        "/w/c": 0o755,
-        "/w/d": 0o604,
-        "1 fchmod(3, 0640) = 0": 0o640,
-    }
+def test_every_daemon_and_command_of_the_suite_is_searched(short_path: Path):
+    """It can fail: with a command, and with a daemon, that says what it may not."""
+    unlucky = Unlucky(short_path, "")
+    with pytest.raises(AssertionError, match=r"stderr of .* holds a secret"):
+        unlucky.run("status")
+    unlucky._process = unlucky._launch()
+    with pytest.raises(AssertionError, match="the daemon's log holds a secret"):
+        unlucky.wait()

@@ -119,11 +119,15 @@ def test_a_service_is_purged_without_a_trace(place):
     # What the daemon itself took along when it was stopped needs no word.
     assert gone - announced == {str(place.daemon.socket), f"{place.state}/store.sqlite3-wal"}
     assert announced <= gone
-    assert place.diary.read_text().split("\n")[-6:-1] == [
+    assert place.diary.read_text().split("\n")[-10:-1] == [
         "--user show --property=Environment spotokend.service",
         "--user show --property=Version",
+        "--user stop spotokend.socket",
+        "--user stop spotokend-hooks.service",
         "--user stop spotokend.service",
+        "--user reset-failed spotokend.socket",
         "--user reset-failed spotokend.service",
+        "--user reset-failed spotokend-hooks.service",
         "--user daemon-reload",
     ]
 

@@ -7,7 +7,6 @@ The figures are printed: ``tests/run -s tests/system/test_soak.py``.
 from __future__ import annotations
 
 import json
-import os
 import random
 import threading
 import time
@@ -21,6 +20,7 @@ import httpx
 import pytest
 from daemon_process import DaemonProcess
 from nightly import SEED, often
+from system_calls import open_files
 
 import spotokend
 from spotokend.sandbox import Cut, Options, Request, Response, Sandbox, User, running
@@ -111,7 +111,7 @@ class Usage:
         """Now."""
         status = Path(f"/proc/{pid}/status").read_text()
         resident = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-        return cls(int(resident.split()[1]), len(os.listdir(f"/proc/{pid}/fd")))
+        return cls(int(resident.split()[1]), len(open_files(pid)))
 
 
 class Soak:
