@@ -224,7 +224,7 @@ class TestNoRoom:
             # Forty clients, some pauses between them: far from spinning.
             assert _processor_time(run.pid) - used < 0.5
         finally:
-            run.terminate()
+            run.kill()  # on SIGTERM it would write its coverage, without a descriptor for that
             run.communicate()
 
 
