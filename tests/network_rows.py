@@ -122,6 +122,9 @@ def chunked(answer: bytes, *, end: bytes) -> bytes:
     return head + b"%x\r\n%b\r\n" % (len(body), body) + end
 
 
+PAUSE = 14
+"""Seconds that an answer asks for: longer than what a token has left then."""
+
 BROKE_OFF = "the connection to 127.0.0.1 broke off before the whole answer was there"
 NOT_THE_ENDPOINT = "something else than the token endpoint answered, or its answer was cut"
 
@@ -208,7 +211,7 @@ LINE_ROWS = (
         line=Fault(
             served=False,
             answer=lambda _: reply(
-                b"", "Retry-After: 2", "Retry-After: 7", status="429 Too Many Requests"
+                b"", "Retry-After: 2", f"Retry-After: {PAUSE}", status="429 Too Many Requests"
             ),
         ),
         then=Then.PAUSED,

@@ -201,6 +201,11 @@ class World:
         with self.keeping:
             await self.keeper.run(task_status=task_status)
 
+    async def kill(self) -> None:
+        """kill -9, as far as the keeper is concerned."""
+        self.keeping.cancel()
+        await anyio.sleep(0.001)
+
     async def intent(self, account: str = "main") -> Intent | None:
         """What the store says is open."""
         row = await self.store.load(account)

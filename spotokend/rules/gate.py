@@ -72,8 +72,7 @@ def may_start(gate: Gate, now: Boot, timing: Timing, *, urgent: bool = False) ->
         return True
     if gate.failures:
         return gate.probe is None and now >= gate.opens_at
-    answers = gate.answers if now < gate.answered_at + QUIET else 0
-    return gate.in_flight < CAUTIOUS + answers
+    return gate.in_flight < CAUTIOUS + _answers(gate, now)
 
 
 def next_chance(gate: Gate, now: Boot) -> Boot:
@@ -107,10 +106,19 @@ def answered(gate: Gate, now: Boot) -> Gate:
     What it asked for by ``Retry-After`` stands: this may be an answer to a request that was sent
     before.
     """
-    before = gate.answers if now < gate.answered_at + QUIET else 0
     return replace(
-        _opened(gate), reason=None, hint=None, blocked=False, answers=before + 1, answered_at=now
+        _opened(gate),
+        reason=None,
+        hint=None,
+        blocked=False,
+        answers=_answers(gate, now) + 1,
+        answered_at=now,
     )
+
+
+def _answers(gate: Gate, now: Boot) -> int:
+    """Those that still tell something of the server."""
+    return gate.answers if now < gate.answered_at + QUIET else 0
 
 
 def _opened(gate: Gate) -> Gate:

@@ -285,9 +285,8 @@ class Rows:
         now = self.clock.boot()
         life = row.expires_at - row.issued_at
         if not 0 < life < schedule.ABSURD_LIFE + 1:
-            return (
-                None  # no answer has such a life: the columns lie open, and a disk has bitten them
-            )
+            # No answer has such a life: the columns lie open, and a disk has bitten them.
+            return None
         if row.boot_id == self.clock.boot_id and row.expires_boot is not None:
             expires = Boot(row.expires_boot)
         else:

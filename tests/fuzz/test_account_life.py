@@ -242,8 +242,7 @@ class Step:
     async def kill(self) -> None:
         self._witness.killed()
         self.mend()  # or the next one can't begin
-        self._world.keeping.cancel()
-        await anyio.sleep(0.001)
+        await self._world.kill()
 
     async def restart(self) -> None:
         self._world.keeper.stop()

@@ -27,12 +27,6 @@ def anyio_backend():
     return virtual_time()
 
 
-async def kill(world: World) -> None:
-    """kill -9, as far as the keeper is concerned."""
-    world.keeping.cancel()
-    await anyio.sleep(0.001)
-
-
 def sleep_on(world: World, seconds: float) -> None:
     """Suspend: CLOCK_BOOTTIME and civil time go on, nothing else does."""
     world.booted -= seconds
@@ -69,7 +63,7 @@ async def test_a_jump_between_two_daemons_of_one_boot_changes_nothing(jump):
         await before.login()
         token = await before.call("token")
         due = before.account().state.due_at
-        await kill(before)
+        await before.kill()
         async with running(before=before, offset=EPOCH + jump) as world:
             served = await world.call("token")
             assert served["expires_boot"] == token["expires_boot"]
@@ -82,14 +76,14 @@ async def test_another_boot_with_a_wrong_clock_costs_one_refresh_at_most(jump):
     """A token from the future, or one that seems to have ended: renewed, and no grant is lost."""
     async with running(options=STRICT) as before:
         await before.login()
-        await kill(before)
+        await before.kill()
         async with running(before=before, boot_id="boot-2", offset=EPOCH + jump) as world:
             assert (await world.call("token"))["generation"] == 2
             world.offset = EPOCH  # time comes
             await anyio.sleep(HOUR)
             assert isinstance(world.account().state, Fresh)
             assert 2 <= len(world.requests) <= 3
-            await kill(world)
+            await world.kill()
         async with running(before=before, boot_id="boot-3") as world:
             assert (await world.call("token"))["generation"] >= 2
         assert before.provider.ledger.double_redemptions == 0
@@ -99,7 +93,7 @@ async def test_a_host_whose_clock_begins_in_1970_waits_for_time_without_hammerin
     """No certificate is valid then: nothing is served that may be dead; then time comes."""
     async with running(options=STRICT) as before:
         await before.login()
-        await kill(before)
+        await before.kill()
         async with running(before=before, boot_id="boot-2", offset=0.0) as world:
             world.replies.extend([NOT_YET_VALID] * 1000)
             for _ in range(60):

@@ -45,12 +45,6 @@ def stages(world: World) -> list[tuple[str, Level]]:
     return [(notice.message, notice.level) for notice in told(world)]
 
 
-async def kill(world: World) -> None:
-    """kill -9, as far as the keeper is concerned."""
-    world.keeping.cancel()
-    await anyio.sleep(0.001)
-
-
 async def status(world: World) -> dict[str, object]:
     return (await world.call("status", account="main"))["accounts"][0]
 
@@ -77,12 +71,12 @@ async def test_no_restart_tells_a_stage_again_and_none_that_was_slept_through():
         await world.login()
         await anyio.sleep(1.6 * DAY)
         assert len(told(world)) == 1
-        await kill(world)
+        await world.kill()
         for _ in range(3):
             async with running(MONTH, before=world) as after:
                 await anyio.sleep(DAY)
                 assert told(after) == []
-                await kill(after)
+                await after.kill()
         await anyio.sleep(21 * DAY)
         async with running(MONTH, before=world) as after:
             await anyio.sleep(DAY / 2)

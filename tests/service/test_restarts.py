@@ -38,12 +38,6 @@ def anyio_backend():
     return virtual_time()
 
 
-async def kill(world: World) -> None:
-    """kill -9, as far as the keeper is concerned."""
-    world.keeping.cancel()
-    await anyio.sleep(0.001)
-
-
 async def log_in(world: World, accounts: int) -> None:
     for number in range(accounts):
         await world.login(f"account-{number}")
@@ -77,7 +71,7 @@ async def crash_loop(
     for _ in range(rounds):
         async with running(before=world, **options) as after:
             await during(after, seconds)
-            await kill(after)
+            await after.kill()
         asked += after.requests
     return asked
 
@@ -94,7 +88,7 @@ async def test_a_crash_loop_in_an_outage_goes_on_with_the_back_off_and_with_one_
         outage = world.provider.faults.add(Fault(kind=Kind.ANSWER, status=status))
         await anyio.sleep(260)
         before = world.requests[-5:]
-        await kill(world)
+        await world.kill()
         rounds = int(300 / seconds)
         asked = await crash_loop(world, rounds=rounds, seconds=seconds, config=MANY)
         # A probe each half minute, as long as the dice show one half; at starts they are spread.
@@ -112,7 +106,7 @@ async def test_a_crash_loop_with_somebody_always_waiting_asks_no_more_than_one_d
     async with running(MANY) as world:
         await log_in(world, 12)
         await anyio.sleep(3700)
-        await kill(world)
+        await world.kill()
         world.provider.faults.add(Fault(kind=Kind.ANSWER, status=503))
         await anyio.sleep(3700)
         asked = await crash_loop(world, rounds=40, seconds=7.5, during=ask, config=MANY)
@@ -131,7 +125,7 @@ async def test_what_one_account_was_asked_to_wait_holds_for_all_after_a_restart(
         with suppress(SpotokendError):
             await world.call("refresh", account="account-1")
         until = trio.current_time() + 3600
-        await kill(world)
+        await world.kill()
         asked = await crash_loop(world, rounds=35, seconds=100, during=ask, config=MANY)
         assert asked == []
         async with running(MANY, before=world) as after:
@@ -150,7 +144,7 @@ async def test_what_was_asked_for_by_a_wrong_clock_is_no_pause_of_years():
         world.provider.faults.add(fault)
         with suppress(SpotokendError):
             await world.call("refresh", account="account-1")
-        await kill(world)
+        await world.kill()
         async with running(MANY, before=world, boot_id="boot-2", offset=0.0) as after:
             await anyio.sleep(120)
             assert {type(a.state) for a in after.registry.accounts.values()} == {Fresh}
@@ -165,7 +159,7 @@ async def test_a_refused_client_is_asked_about_once_a_minute_at_most_in_a_crash_
         fault = world.provider.faults.add(Fault(kind=Kind.ANSWER, status=400, error=error))
         await anyio.sleep(1000)
         assert {type(a.state) for a in world.registry.accounts.values()} == {Blocked}
-        await kill(world)
+        await world.kill()
         asked = await crash_loop(world, rounds=60, seconds=5.0, during=ask, config=MANY)
         assert 0 < len(asked) <= 5 + 1
         world.provider.faults.remove(fault)
@@ -188,7 +182,7 @@ async def killed_while_asking(
             ends = trio.current_time() + 60
             while not after.requests and trio.current_time() < ends:
                 await (ask(after, during) if during else anyio.sleep(1))
-            await kill(after)
+            await after.kill()
         asked += after.requests
     return asked
 
@@ -198,7 +192,7 @@ async def test_a_crash_loop_that_dies_of_its_own_requests_backs_off(accounts):
     """1, 2, 4 … 60 s by the tries that it has written, halved by the dice; one account at a time."""
     async with running(MANY) as world:
         await log_in(world, accounts)
-        await kill(world)
+        await world.kill()
         await anyio.sleep(3700)
         asked = await killed_while_asking(world, MANY, during=0)
         # In the first two rounds all of them are on their way: a single crash is an accident.
@@ -210,7 +204,7 @@ async def test_an_account_in_doubt_backs_off_in_it_whoever_waits():
     """Each try may use the refresh token up: nobody hastens that."""
     async with running(MANY) as world:
         await log_in(world, 1)
-        await kill(world)
+        await world.kill()
         await anyio.sleep(3700)
         asked = await killed_while_asking(world, MANY, during=1.0)
         assert 5 <= len(asked) <= 600 / 30 + 12
@@ -221,7 +215,7 @@ async def test_so_does_a_client_that_presents_no_grant(during, pause):
     """It is never in doubt; with somebody waiting five seconds are its longest pause, as ever."""
     async with running(OWN, secrets=SECRET) as world:
         await world.call("token")
-        await kill(world)
+        await world.kill()
         await anyio.sleep(3700)
         asked = await killed_while_asking(world, OWN, during, seconds=200.0, secrets=SECRET)
         assert min(b - a for a, b in itertools.pairwise(asked[-4:])) > pause
@@ -238,7 +232,7 @@ async def test_a_restart_after_a_long_pause_waits_for_no_probe():
         outage = world.provider.faults.add(Fault(kind=Kind.ANSWER, status=503))
         await anyio.sleep(400)
         assert world.registry.clients["pkce"].gate.failures > 0
-        await kill(world)
+        await world.kill()
         world.provider.faults.remove(outage)
         await anyio.sleep(7200)
         async with running(MANY, before=world) as after:
@@ -258,7 +252,7 @@ async def test_the_probes_of_an_incident_go_on_as_one_daemon_would_make_them():
         await anyio.sleep(2720)
         assert {type(a.state) for a in world.registry.accounts.values()} == {Quarantined}
         refused = trio.current_time()
-        await kill(world)
+        await world.kill()
         asked = await crash_loop(world, rounds=60, seconds=3000.0, config=MANY)
         waits = [at - refused for at in asked]
         assert len(asked) <= 5
@@ -276,14 +270,14 @@ async def test_a_refusal_is_judged_by_what_happened_before_the_restart():
             grant = replace(account.state.grant, authorized_at=None)  # its youth tells nothing
             state = replace(account.state, grant=grant)
             await world.vault.put(account.owner, state)
-        await kill(world)
+        await world.kill()
         async with running(MANY, before=world) as after:
             after.provider.faults.add(Fault(kind=Kind.ANSWER, status=400, error="invalid_grant"))
             with suppress(SpotokendError):
                 await after.call("refresh", account="account-0")
             state = after.account("account-0").state
             assert (type(state), state.incident) == (Quarantined, False)
-            await kill(after)
+            await after.kill()
         await anyio.sleep(60)
         async with running(MANY, before=world) as after:
             with suppress(SpotokendError):
@@ -302,7 +296,7 @@ async def test_an_intent_that_a_crash_left_open_on_a_strict_server_closes_the_ga
         world.latency = 30.0
         with anyio.move_on_after(1):
             await world.call("token", account="account-0", min_ttl=1700.0)
-        await kill(world)
+        await world.kill()
         async with running(MANY, before=world) as after:
             await anyio.sleep(5)
             token = await after.call("token", account="account-1", min_ttl=1700.0)
@@ -317,7 +311,7 @@ async def test_an_account_that_nobody_asks_for_is_not_renewed_by_restarts():
     config = MANY + 'schedule = "on_demand"\n'
     async with running(config) as world:
         await log_in(world, 2)
-        await kill(world)
+        await world.kill()
         assert await crash_loop(world, rounds=20, seconds=600.0, config=config) == []
 
 
@@ -326,6 +320,6 @@ async def test_forced_refreshes_are_limited_within_one_run_alone():
     async with running() as world:
         await world.login()
         await world.call("refresh")
-        await kill(world)
+        await world.kill()
         async with running(before=world, offset=EPOCH) as after:
             assert (await after.call("refresh"))["generation"] == 3

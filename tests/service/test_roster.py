@@ -55,12 +55,6 @@ async def reload(world: World, text: str) -> None:
     await world.roster.reconfigure(config, secrets)
 
 
-async def kill(world: World) -> None:
-    """kill -9, as far as the keeper is concerned."""
-    world.keeping.cancel()
-    await anyio.sleep(0.001)
-
-
 async def try_token(world: World, **arguments) -> None:
     with suppress(SpotokendError):
         await world.call("token", **arguments)
@@ -76,7 +70,7 @@ async def test_a_good_stored_token_is_served_without_a_request():
         token = await before.call("token")
         due = before.account().state.due_at
         await anyio.sleep(600)
-        await kill(before)
+        await before.kill()
         async with running(before=before) as world:
             assert isinstance(world.account().state, Sealed)
             assert await world.call("token") == token
@@ -88,7 +82,7 @@ async def test_after_another_boot_what_is_left_of_the_token_counts_by_civil_time
     """CLOCK_BOOTTIME began anew; two thirds of the life are over."""
     async with running() as before:
         await before.login()
-        await kill(before)
+        await before.kill()
         await anyio.sleep(2400)
         async with running(before=before, boot_id="boot-2", booted=2390.0) as world:
             token = await world.call("token")
@@ -101,7 +95,7 @@ async def test_with_a_clock_before_the_issue_a_stored_token_is_not_served():
     """Another boot, and civil time in the past: renewed at once rather than served for too long."""
     async with running() as before:
         await before.login()
-        await kill(before)
+        await before.kill()
         async with running(before=before, boot_id="boot-2", offset=EPOCH - 86_400) as world:
             assert (await world.call("token"))["generation"] == 2
             assert len(world.requests) == 1
@@ -111,7 +105,7 @@ async def test_an_expired_token_is_never_served_by_the_next_daemon():
     """It was away for too long; and the provider is, too."""
     async with running() as before:
         await before.login()
-        await kill(before)
+        await before.kill()
         await anyio.sleep(3601)
         async with running(before=before) as world:
             world.replies.extend(httpx.ConnectError("no network") for _ in range(9))
@@ -126,7 +120,7 @@ async def test_what_is_overdue_at_a_start_is_spread_over_thirty_seconds():
     async with running(config) as before:
         for number in range(20):
             await before.login(f"account-{number}")
-        await kill(before)
+        await before.kill()
         await anyio.sleep(86_400)
         began = trio.current_time()
         async with running(config, before=before, rand=Random(1).random) as world:
@@ -146,7 +140,7 @@ async def test_an_intent_that_a_crash_left_open_is_doubt():
         before.latency = 30.0
         with anyio.move_on_after(1):
             await before.call("token", min_ttl=1700.0)
-        await kill(before)
+        await before.kill()
         async with running(before=before) as world:
             token = await world.call("token")
             assert token["generation"] == 2
@@ -167,7 +161,7 @@ async def test_a_quarantine_survives_and_nobody_is_asked_again():
         await anyio.sleep(2710)
         was = before.account().state
         assert isinstance(was, Quarantined)
-        await kill(before)
+        await before.kill()
         for _ in range(5):  # a crash loop
             async with running(before=before) as world:
                 await anyio.sleep(120)
@@ -180,7 +174,7 @@ async def test_a_quarantine_survives_and_nobody_is_asked_again():
                     was.probe_at,
                 )
                 assert world.requests == []
-                await kill(world)
+                await world.kill()
 
 
 async def test_a_back_off_survives():
@@ -192,7 +186,7 @@ async def test_a_back_off_survives():
         )
         await anyio.sleep(2701)
         until = before.requests[-1] + 13_749
-        await kill(before)
+        await before.kill()
         async with running(before=before) as world:
             with pytest.raises(Unavailable) as refused:
                 await world.call("token", min_ttl=1000.0)
@@ -207,7 +201,7 @@ async def test_a_row_that_was_tampered_with_is_blocked_and_kept():
     """Neither asked for nor overwritten; ``login`` is the cure that is told."""
     async with running() as before:
         await before.login()
-        await kill(before)
+        await before.kill()
         row = await before.store.load("main")
         damaged = replace(row, sealed=row.sealed[:-1] + bytes([row.sealed[-1] ^ 1]))
         before.store._rows["", "main"] = damaged
@@ -230,7 +224,7 @@ async def test_a_row_whose_client_is_not_configured_waits_in_the_store():
     other = CONFIG.replace("clients.pkce", "clients.renamed")
     async with running() as before:
         await before.login()
-        await kill(before)
+        await before.kill()
         async with running(other, before=before) as world:
             assert world.registry.accounts == {}
             assert [fields["words"] for fields in world.events("client_gone")] == [GONE]
@@ -242,12 +236,12 @@ async def test_a_client_edited_between_two_starts_gets_no_grant_of_the_old_one()
     """Put aside at the start, and back at the start after the edit is undone."""
     async with running() as before:
         await before.login()
-        await kill(before)
+        await before.kill()
         async with running(OTHER_ID, before=before, secrets={"pkce": SECRET}) as world:
             assert world.account().state.reason == CHANGED
             await anyio.sleep(10_000)
             assert world.requests == []
-            await kill(world)
+            await world.kill()
         async with running(before=before) as world:
             assert (await world.call("token"))["generation"] == 2
 
@@ -341,7 +335,7 @@ async def test_generations_go_on_over_edits_and_logins_there_and_back():
         await reload(world, config)
         await take(world)
         await anyio.sleep(40)
-        await kill(world)
+        await world.kill()
         async with running(config, before=world) as after:
             await take(after)
             await after.call("refresh")

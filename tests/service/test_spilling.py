@@ -47,12 +47,6 @@ async def unsaved(world: World, spill_error: SpillError | None = None) -> dict[s
     return await world.call("token", account="main", min_ttl=1700.0)
 
 
-async def kill(world: World) -> None:
-    """kill -9, as far as the keeper is concerned."""
-    world.keeping.cancel()
-    await anyio.sleep(0.001)
-
-
 def kinds(world: World) -> list[str]:
     return [notice.kind for notice in world.notices if notice.kind != "token"]
 
@@ -108,7 +102,7 @@ async def test_a_token_that_was_reported_does_not_come_back_from_the_file():
             await world.call("reject", account="main", generation=2)
         await anyio.sleep(6)
         assert world.spill.writes == ["main", "main"]
-        await kill(world)
+        await world.kill()
         async with running(before=world) as after:
             with pytest.raises(Unavailable):
                 await after.call("token", account="main")
@@ -132,7 +126,7 @@ async def test_a_logout_takes_the_file_along():
         assert world.spill.files == {}
         await anyio.sleep(60)
         assert isinstance(world.account().state, NeedsLogin)
-        await kill(world)
+        await world.kill()
         async with running(CONFIG + "[accounts.main]\n", before=world) as after:
             assert isinstance(after.account().state, NeedsLogin)
 
@@ -206,7 +200,7 @@ async def test_a_file_that_can_not_be_removed_does_no_harm():
         store.troubles.clear()
         await anyio.sleep(6)
         assert isinstance(world.account().state, Fresh)
-        await kill(world)
+        await world.kill()
         world.spill.troubles.clear()
         async with running(before=world) as after:
             assert (await after.call("token"))["generation"] == 2
@@ -271,7 +265,7 @@ async def test_killed_with_an_unsaved_answer_the_next_start_has_it():
     store = StubbornStore()
     async with running(store=store, options=STRICT) as world:
         token = await unsaved(world)
-        await kill(world)
+        await world.kill()
         store.troubles.clear()
         async with running(before=world) as after:
             assert kinds(after) == ["spill_saved"]
@@ -290,7 +284,7 @@ async def test_with_the_store_still_full_the_answer_is_served_and_written_until_
     store = StubbornStore()
     async with running(store=store, options=STRICT) as world:
         token = await unsaved(world)
-        await kill(world)
+        await world.kill()
         for _ in range(3):
             async with running(before=world, **boot) as after:
                 served = await after.call("token")
@@ -300,7 +294,7 @@ async def test_with_the_store_still_full_the_answer_is_served_and_written_until_
                 assert (account["durable"], account["health"]) == (False, "degraded")
                 assert kinds(after) == ["spill_waits", "not_durable"]
                 await anyio.sleep(60)
-                await kill(after)
+                await after.kill()
                 assert after.requests == []
         async with running(before=world, **boot) as after:
             await after.call("token")
@@ -323,7 +317,7 @@ async def test_a_refresh_token_that_came_alone_is_not_forgotten_either():
         store.troubles["commit"] = FULL
         world.replies.append(httpx.Response(200, json={"refresh_token": "refresh-2"}))
         await try_token(world)
-        await kill(world)
+        await world.kill()
         async with running(before=world) as after:
             await after.call("token")
             state = after.account().state
@@ -342,7 +336,7 @@ async def test_a_login_or_logout_after_a_start_with_a_full_store_wins(who):
     config = CONFIG + "[accounts.main]\n"
     async with running(config, store=store) as world:
         await unsaved(world)
-        await kill(world)
+        await world.kill()
         async with running(config, before=world) as after:
             await after.call("token")
             await (after.login() if who == "login" else after.call("logout", account="main"))
@@ -361,7 +355,7 @@ async def test_a_damaged_file_is_put_aside_and_the_account_is_in_doubt_as_withou
         await anyio.sleep(2000)
         store.troubles["commit"] = FULL
         await try_token(world)
-        await kill(world)
+        await world.kill()
         store.troubles.clear()
         world.spill.damaged.add("main")
         async with running(before=world) as after:
@@ -379,7 +373,7 @@ async def test_a_row_whose_client_is_not_configured_gets_its_answer_all_the_same
     store = StubbornStore()
     async with running(store=store, options=STRICT) as world:
         await unsaved(world)
-        await kill(world)
+        await world.kill()
         store.troubles.clear()
         renamed = CONFIG.replace("clients.pkce", "clients.renamed")
         async with running(renamed, before=world) as after:
@@ -393,7 +387,7 @@ async def test_an_edit_of_the_client_puts_no_row_aside_without_its_answer():
     fingerprint = parse(CONFIG).clients["pkce"].fingerprint
     async with running(SECTION.format(CONFIG), store=store, options=STRICT) as world:
         token = await unsaved(world)
-        await kill(world)
+        await world.kill()
         async with running(SECTION.format(OTHER_ID), before=world, secrets=SECRET) as after:
             assert isinstance(after.account().state, NeedsLogin)
             assert len(after.events("exchange")) == 1
@@ -417,7 +411,7 @@ async def test_a_login_at_another_registration_keeps_the_answer_of_the_old_one()
     store = StubbornStore()
     async with running(SECTION.format(CONFIG), store=store, options=STRICT) as world:
         token = await unsaved(world)
-        await kill(world)
+        await world.kill()
         async with running(SECTION.format(OTHER_ID), before=world, secrets=SECRET) as after:
             with pytest.raises(Unavailable):
                 await after.login()
@@ -437,13 +431,13 @@ async def test_what_was_overtaken_while_the_store_could_not_be_written_is_not_se
         await unsaved(world)
         kept = dict(world.spill.files)
         await world.login()
-        await kill(world)
+        await world.kill()
         world.spill.files = kept
         async with running(before=world) as after:
             assert kinds(after) == ["spill_waits"]
             assert (await after.call("token"))["generation"] == 3
             store.troubles.clear()
-            await kill(after)
+            await after.kill()
         async with running(before=world) as after:
             assert kinds(after) == ["spill_overtaken"]
             assert (await after.call("token"))["generation"] == 3
@@ -473,7 +467,7 @@ async def test_no_generation_is_given_twice():
     async with running(store=store) as world:
         served = await unsaved(world, NO_FILE)
         assert served["generation"] == 2
-        await kill(world)
+        await world.kill()
     store.troubles.clear()
     async with running(store=store, before=world) as after:
         assert (await after.call("token"))["generation"] == 1

@@ -12,17 +12,16 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
 import httpx
 import msgpack
 import pytest
+from bystander import folder
 from daemon_process import DaemonProcess
 
 import spotokend
@@ -38,16 +37,6 @@ PATIENCE = 15.0
 
 
 # --- the world ------------------------------------------------------------------------------------
-
-
-@contextmanager
-def folder() -> Iterator[Path]:
-    """A folder with a short name, for longer than one test."""
-    path = Path(tempfile.mkdtemp(prefix="spotokend-"))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path)
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ import trustme
 from daemon_process import DaemonProcess
 from fault_matrix import Row
 from faulty_line import Ends, Fault, Line, Listens
-from network_rows import LINE_ROWS, LineRow, Then, reply
+from network_rows import LINE_ROWS, PAUSE, LineRow, Then, reply
 from real_servers import AuthorizationServer
 from watched_daemon import State, Watched, boot, fresh, in_trouble, says
 
@@ -37,19 +37,21 @@ from spotokend.sandbox import App, Options, Rotation, Sandbox, running
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.anyio]
 
-LIFE = 8.0
-"""Seconds of an access token."""
+LIFE = 14.0
+"""Seconds of an access token: most of it is there for a machine that is late with all rows at once."""
 FLOOR = 0.05 * LIFE
 """With less than that left a token is of no use any more."""
 LONGEST_WAIT = 3.0
 """Seconds: the cap of the back-off here, and the latest moment for the second try after doubt."""
 MOST_TRIES = 20
-"""Of one fault, in some 6 s: the back-off's own mean is eight."""
+"""Of one fault, in some 11 s: the back-off's own mean is thirteen."""
+LATE = 11.5
+"""Seconds, of an answer that comes when the access token is dead."""
 SLACK = 3.0
 """Seconds that the machine may be late by."""
 
 
-def timing(*, due: float = 0.25, longest_wait: float = LONGEST_WAIT) -> str:
+def timing(*, due: float = 0.15, longest_wait: float = LONGEST_WAIT) -> str:
     """A refresh is due at that share of the life."""
     return f"""
         [timing]
@@ -279,10 +281,10 @@ def doubted(row: LineRow, it: Seen) -> None:
 
 def paused(row: LineRow, it: Seen) -> None:
     _, refused, again, *_ = (request.at for request in it.line.requests)
-    assert again - refused >= 7
+    assert again - refused >= PAUSE
     assert (it.arrived, it.served) == (2, 1)
     (refusal,) = it.refusals
-    assert 1 <= (refusal.retry_after or 0) <= 7
+    assert 1 <= (refusal.retry_after or 0) <= PAUSE
 
 
 def used(row: LineRow, it: Seen) -> None:
@@ -371,7 +373,7 @@ async def test_a_start_without_a_network(names: type[DaemonWithNames], short_pat
     }
     with ExitStack() as stack:
         apps = tuple(app(account) for account in told)
-        options = replace(SERVERS["keeps"], access_life=1.5 * LIFE, apps=apps)
+        options = replace(SERVERS["keeps"], access_life=LIFE, apps=apps)
         sandbox = stack.enter_context(running(options))
         address, consent = ("127.0.0.1", sandbox.port), f"{sandbox.url}/authorize"
         named = stack.enter_context(Line(address, tls=tls))
@@ -509,14 +511,14 @@ async def test_lost_and_late_answers_of_a_strict_server(
             await asyncio.to_thread(whoami, server, await daemon.token(account))
 
         async def wait_for_a_late_answer() -> None:
-            lines["late"].break_with(Fault(late=6.5, count=1), after=1)
+            lines["late"].break_with(Fault(late=LATE, count=1), after=1)
             await daemon.log_in("late")
             first = await daemon.token("late")
             await asyncio.sleep(first.expires_boot - boot())
             await daemon.token("late")  # joins the refresh that is under way
             await daemon.until("late", fresh(3))
             _, asked, again = (request.at for request in lines["late"].requests)
-            assert again - asked >= 6.5
+            assert again - asked >= LATE
 
         with DaemonProcess(short_path, config) as process:
             async with Watched(process.socket, agree) as daemon:
@@ -571,7 +573,7 @@ ROWS = [
         ),
     ),
     Row(
-        fault="The same, and the answer comes after 6.5 s, when the old access token is dead.",
+        fault=f"The same, and the answer comes after {LATE} s, when the old access token is dead.",
         expected="It is used: callers wait for it, and the next refresh works.",
     ),
 ]
