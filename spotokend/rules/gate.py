@@ -50,6 +50,8 @@ class Gate:
     """Why it is closed or blocked."""
     hint: str | None = None
     blocked: bool = False
+    lacking: bool = False
+    """What closed it is missing on this side; of the server nothing was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Failure:
 
     reason: str
     retry_after: float | None = None
+    lacking: bool = False
+    """Nothing was sent: something is missing on this side, such as a secret in a closed keyring."""
 
 
 def may_start(gate: Gate, now: Boot, timing: Timing, *, urgent: bool = False) -> bool:
@@ -122,7 +126,7 @@ def _answers(gate: Gate, now: Boot) -> int:
 
 
 def _opened(gate: Gate) -> Gate:
-    return replace(gate, failures=0, opens_at=LONG_AGO, hurried=False, probe=None)
+    return replace(gate, failures=0, opens_at=LONG_AGO, hurried=False, probe=None, lacking=False)
 
 
 def failed(
@@ -155,9 +159,15 @@ def failed(
         opens_at=Boot(begin + schedule.backoff(failures, u, waiting=waiting, timing=timing)),
         asked_until=asked_until,
         hurried=waiting,
-        answers=0,
+        answers=gate.answers if failure.lacking else 0,
         reason=failure.reason,
+        lacking=failure.lacking,
     )
+
+
+def supplied(gate: Gate) -> Gate:
+    """What was missing on this side is there. Whether the server is, nobody has asked it."""
+    return replace(_opened(gate), reason=None) if gate.lacking else gate
 
 
 def hurry(gate: Gate, *, now: Boot, u: float, timing: Timing) -> Gate:

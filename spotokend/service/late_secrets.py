@@ -77,7 +77,7 @@ class LateSecrets:
             return
         if client.config is config:  # no reload meanwhile
             client.take_secret(secret)
-            client.gate = gate.answered(client.gate, self._registry.clock.boot())
+            client.gate = gate.supplied(client.gate)
             self._log("client_secret", words=f"the keyring gave the secret of the client {name}")
             for account in list(self._registry.accounts.values()):
                 if account.client is client and isinstance(account.state, Waiting):

@@ -107,7 +107,7 @@ class Refresh:
             request = self._request(client, state)
         except Locked as locked:
             words = f"nothing was sent: {locked.message}"
-            opens_at = self._close(account, client, gate.Failure(words))
+            opens_at = self._close(account, client, gate.Failure(words, lacking=True))
             self._remember(account, "not sent", words)
             self._registry.apply(account, NotSent(attempt.id, words, opens_at))
             return

@@ -33,6 +33,7 @@ from spotokend.rules.gate import (
     note,
     resumed,
     started,
+    supplied,
     together,
     unblock,
 )
@@ -280,6 +281,36 @@ def test_who_is_served_is_not_blocked():
     """A login that was exchanged shows that the provider knows the client."""
     blocked = block(Gate(), "unknown client", "mend it")
     assert answered(blocked, NOW) == Gate(answers=1, answered_at=NOW)
+
+
+def lack(gate, account="one"):
+    """Its secret is in a keyring that is closed: nothing is sent."""
+    failure = Failure("the keyring is locked", lacking=True)
+    return failed(gate, account, failure, now=NOW, u=0.5, waiting=False, timing=DEFAULT_TIMING)
+
+
+def test_what_is_missing_on_this_side_closes_it_until_it_is_there():
+    """One account finds out, for all; then they go, as carefully as before: nothing was learnt."""
+    closed = ended(lack(started(proven(), "one")), "one")
+    assert not opens(closed)
+    assert (closed.failures, closed.reason, closed.lacking) == (1, "the keyring is locked", True)
+    assert supplied(closed) == proven()
+
+    unknown = ended(lack(started(Gate(), "one")), "one")
+    assert supplied(unknown) == Gate()
+    assert flying(supplied(unknown)) == CAUTIOUS
+
+
+def test_what_was_supplied_opens_nothing_that_the_server_closed():
+    """A failure that was one stays, and so do a refusal and what was asked for by Retry-After."""
+    outage = shut(started(ended(lack(started(Gate(), "one")), "one"), "one"))
+    assert supplied(outage) is outage
+    refused = block(lack(started(Gate(), "one")), "unknown client", "mend it")
+    assert supplied(refused) is refused
+    asked = shut(retry_after=600.0)
+    lacking = lack(replace(asked, probe="one"))
+    assert supplied(lacking).asked_until == asked.asked_until
+    assert not opens(supplied(lacking))
 
 
 # ---------------------------------------------------------------------------------------- at random

@@ -117,6 +117,7 @@ async def test_the_secret_is_taken_when_the_keyring_opens(keyring):
             keyring.outcome = SECRET
             await anyio.sleep(late_secrets.NAP + 1)
             assert isinstance(world.account("machine").state, Fresh)
+            assert world.account("machine").client.gate.answers == 1  # the server's own
             asked = len(keyring.asked)
             await anyio.sleep(3600)
             assert len(keyring.asked) == asked
