@@ -12,7 +12,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 from nightly import NIGHTLY
 
-pytest_plugins = ["forked_daemon", "real_servers", "small_disk", "system_calls", "user_manager"]
+pytest_plugins = [
+    "overheard",
+    "forked_daemon",
+    "real_servers",
+    "small_disk",
+    "system_calls",
+    "user_manager",
+]
 
 # The same examples in each run: a red run is then the change's own fault. To hunt for new ones:
 # tests/run --hypothesis-profile=explore

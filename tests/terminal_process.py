@@ -17,6 +17,7 @@ from typing import Self
 
 import leaks
 import pyte
+from overheard import may_tell
 
 PATIENCE = 20.0
 """Seconds; what is waited for takes one at most on an idle machine."""
@@ -45,14 +46,15 @@ class TerminalProcess:
         self._written = bytearray()
         self._terminal, theirs = pty.openpty()
         self.resize(columns, lines)
-        self._process = subprocess.Popen(
-            # A session of its own, with this terminal as the controlling one (util-linux).
-            ["setsid", "--ctty", *command],
-            env={"TERM": "xterm-256color", "LANG": "C.UTF-8"} | dict(environ),
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-        )
+        with may_tell("what is on the screen is searched in the end"):
+            self._process = subprocess.Popen(
+                # A session of its own, with this terminal as the controlling one (util-linux).
+                ["setsid", "--ctty", *command],
+                env={"TERM": "xterm-256color", "LANG": "C.UTF-8"} | dict(environ),
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+            )
         os.close(theirs)
 
     @property

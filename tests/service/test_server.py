@@ -71,7 +71,8 @@ class TestPeers:
             request = wire.request(1, "token").hex()
             command = [sys.executable, "-S", "-c", program, served.path, request]
             with anyio.fail_after(PATIENCE):
-                process = await anyio.run_process(command)
+                run = partial(subprocess.run, command, check=True, capture_output=True)
+                process = await anyio.to_thread.run_sync(run)
             [[_, _, [code, message, _], _]] = wire.Decoder().feed(process.stdout)
         assert code == "forbidden"
         assert message.endswith("this is user 65534")

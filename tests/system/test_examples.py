@@ -31,6 +31,7 @@ import httpx
 import pytest
 from daemon_process import DaemonProcess
 from documents import PAGES, Block
+from overheard import may_tell
 from spotify_front import front
 
 from spotokend.client import Client
@@ -120,16 +121,17 @@ class Home:
         self.prepare()
         script = self.daemon.folder / "script"
         script.write_text(block.text.replace(SANDBOX, self._sandbox.url))
-        process = subprocess.Popen(
-            [*RUN[block.language], str(script)],
-            cwd=self.path,
-            env=self.daemon.environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        with may_tell("some of them print a token"):
+            process = subprocess.Popen(
+                [*RUN[block.language], str(script)],
+                cwd=self.path,
+                env=self.daemon.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
         try:
             return process.wait(PATIENCE), *process.communicate()
         except subprocess.TimeoutExpired:

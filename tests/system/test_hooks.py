@@ -35,7 +35,7 @@ cd "$(dirname "$0")"
 tr '\\0' '\\n' </proc/$$/environ >>environ
 tr '\\0' ' ' </proc/$$/cmdline >>cmdline
 read -r token
-echo "$SPOTOKEND_KIND $SPOTOKEND_ACCOUNT $token" >>told
+echo "$SPOTOKEND_KIND $SPOTOKEND_ACCOUNT $token" >>told.secret
 test ! -e slow || sleep 0.5
 echo "$SPOTOKEND_MESSAGE" >>done
 """
@@ -99,7 +99,7 @@ def test_hooks_hear_of_every_token(daemon: DaemonProcess):
         with daemon, Client(daemon.socket) as client:
             until(lambda: "spotokend is there" in errors.read_text())
             first = client.refresh("machine").access_token
-            until(lambda: f"token machine {first}" in lines(folder / "told"))
+            until(lambda: f"token machine {first}" in lines(folder / "told.secret"))
             until(lambda: "endless ran longer than 1 s and was ended" in errors.read_text())
             asleep = int(lines(folder / "sleeping")[0])
             until(lambda: not running_still(asleep))
@@ -109,11 +109,11 @@ def test_hooks_hear_of_every_token(daemon: DaemonProcess):
             until(lambda: "may have been missed" in errors.read_text())
             (folder / "slow").touch()
             second = client.refresh("machine").access_token
-            until(lambda: f"token machine {second}" in lines(folder / "told"))
+            until(lambda: f"token machine {second}" in lines(folder / "told.secret"))
             process.send_signal(signal.SIGTERM)
             assert process.wait(15) == 0
     # The command that ran when the end was asked for had its time.
-    assert len(lines(folder / "done")) == len(lines(folder / "told"))
+    assert len(lines(folder / "done")) == len(lines(folder / "told.secret"))
     readable = "".join(map(Path.read_text, map(folder.joinpath, ("environ", "cmdline"))))
     assert f"SPOTOKEND_SOCK={daemon.socket}" in readable
     assert "SPOTOKEND_KIND=token" in readable
