@@ -30,6 +30,9 @@ UNITS = (SOCKET, UNIT, HOOKS)
 DROP_IN = "50-configuration.conf"
 """Ours, in ``UNIT.d``; others there are the user's own."""
 
+PRIVATE = ("/tmp", "/var/tmp")  # noqa: S108 - they aren't written in, but kept out of
+"""Where the unit's daemon has folders of its own, which are empty and end with it (PrivateTmp=)."""
+
 LINGER = Path("/var/lib/systemd/linger")
 """Where logind keeps a file for each user whose manager runs without a session."""
 
@@ -117,6 +120,12 @@ def environment(run: RunSystemctl = run_systemctl) -> dict[str, str]:
 def setting(variable: str, value: str) -> str:
     """The line for a drop-in that gives the unit's daemon this variable (systemd.exec(5))."""
     return f"Environment={_word(f'{variable}={value}')}"
+
+
+def out_of_reach(path: str) -> bool:
+    """Whether the unit's daemon would look for it in a folder of its own, :data:`PRIVATE`."""
+    real = f"{os.path.realpath(path)}/"
+    return any(real.startswith(f"{os.path.realpath(place)}/") for place in PRIVATE)
 
 
 def install(
@@ -278,6 +287,7 @@ def _write(path: Path, text: str | None) -> None:
     None removes it, and its folder if that was a drop-in's and is empty now.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
+    umask = os.umask(0o077)  # whoever may write a unit runs what he likes as its user
     try:
         if text is None:
             path.unlink(missing_ok=True)
@@ -294,3 +304,5 @@ def _write(path: Path, text: str | None) -> None:
     except OSError as error:
         act, cure = ("removed", "remove it by hand") if text is None else ("written", _ROOM)
         raise Misconfigured(f"{path} could not be {act}: {error.strerror}", hint=cure) from None
+    finally:
+        os.umask(umask)

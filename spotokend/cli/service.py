@@ -6,7 +6,7 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -68,16 +68,17 @@ def _needs(service: Mapping[str, str]) -> systemd.Needs:
     ``service`` is its environment.
 
     Raises:
-        Misconfigured: a daemon has the socket already that isn't systemd's; or no such folder can
-            be made.
+        Misconfigured: a daemon has the socket already that isn't systemd's; or a folder can't be
+            made, or is one that the service would not see.
     """
     home = service.get("HOME") or os.path.expanduser("~")
     usual = {  # what the unit lets it write in, as it is
         "state": os.path.join(home, ".local", "state", paths.NAME),
         "runtime": os.path.join(_runtime(service), paths.NAME),
     }
+    config_path = os.path.join(home, paths.config_path(service))
     try:
-        config = read_config(os.path.join(home, paths.config_path(service)))
+        config = read_config(config_path)
     except Misconfigured:  # it is told when the daemon is first started
         config = Config()
     store = config.store.path or os.path.join(paths.state_dir(service), "store.sqlite3")
@@ -88,6 +89,7 @@ def _needs(service: Mapping[str, str]) -> systemd.Needs:
     if key is not None and key.kind is KeyKind.FILE:
         files.append(str(key.value))
     folders = [os.path.dirname(os.path.join(home, file)) for file in files]
+    _within_reach(home, [config_path, *files, *_read_by(config)])
     _nobody_else(os.path.join(home, socket))
     for folder in {usual["state"], *folders} - {usual["runtime"]}:  # that one systemd makes
         _make(folder)
@@ -107,6 +109,32 @@ def _needs(service: Mapping[str, str]) -> systemd.Needs:
 def _runtime(service: Mapping[str, str]) -> str:
     """What %t is in a unit."""
     return service.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+
+
+def _read_by(config: Config) -> Iterator[str]:
+    """The files of secrets, and the programs that print them."""
+    for client in config.clients.values():
+        source = client.client_secret
+        if source is not None and source.kind is SourceKind.FILE:
+            yield str(source.value)
+        elif source is not None and isinstance(source.value, tuple):
+            yield source.value[0]
+    if config.store.key is not None and isinstance(config.store.key.value, tuple):
+        yield config.store.key.value[0]
+
+
+def _within_reach(home: str, files: Iterable[str]) -> None:
+    """What is below /tmp is not there for the service, and what it writes there is lost with it."""
+    for file in files:
+        path = os.path.join(home, file)
+        # Whose home is there has nothing in another place.
+        if systemd.out_of_reach(path) and not path.startswith(f"{home}/"):
+            raise Misconfigured(
+                f"{path} is out of the service's reach: its /tmp and /var/tmp are folders of its "
+                "own, which nobody else sees and which end with it (PrivateTmp=)",
+                hint="choose a place below your home or $XDG_RUNTIME_DIR; then again: "
+                "spotokend service install",
+            )
 
 
 def _nobody_else(socket: str) -> None:

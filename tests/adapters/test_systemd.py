@@ -367,6 +367,26 @@ def test_the_manager_is_asked_to_read_its_units_anew():
 
 
 @pytest.mark.parametrize(
+    ("path", "there"),
+    [
+        ("/tmp/socket", False),
+        ("/var/tmp/a/store", False),
+        ("/srv/../tmp/socket", False),
+        ("{link}/socket", False),
+        ("/tmp", False),
+        ("/tmpfs/socket", True),
+        ("/srv/tmp/socket", True),
+        ("/run/user/1000/spotokend.sock", True),
+    ],
+)
+def test_what_is_in_a_folder_that_the_daemon_has_to_itself(path, there, tmp_path):
+    """However it is spelt; such a folder may be a link to another one itself."""
+    (tmp_path / "link").symlink_to("/tmp")
+
+    assert systemd.out_of_reach(path.format(link=tmp_path / "link")) is not there
+
+
+@pytest.mark.parametrize(
     ("environ", "folder"),
     [
         ({"XDG_CONFIG_HOME": "/srv/ada/config"}, "/srv/ada/config/systemd/user"),

@@ -288,6 +288,46 @@ def test_a_folder_that_can_not_be_made_is_named(manager, home):
         service.install()
 
 
+@pytest.mark.parametrize("place", ["/tmp/spotokend-nowhere", "/var/tmp/../tmp/spotokend-nowhere"])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        '[daemon]\nsocket = "{place}"',
+        '[store]\npath = "{place}"',
+        '[store]\nkey = "{place}"',
+        '[store]\nkey = {{ passphrase = ["{place}", "words"] }}',
+        'client_secret = {{ file = "{place}" }}',
+        'client_secret = {{ command = ["{place}", "words"] }}',
+    ],
+)
+def test_what_the_service_would_not_see_is_refused(manager, home, lines, place):
+    """Its /tmp is another: named with the cure before anything is written or made."""
+    config = home / ".config" / "spotokend" / "config.toml"
+    config.write_text(
+        f'[clients.x]\nclient_id = "{"a" * 32}"\nflow = "authorization_code"\n'
+        + ("" if lines.startswith("client_secret") else 'client_secret = { env = "S" }\n')
+        + lines.format(place=place)
+        + "\n"
+    )
+
+    with pytest.raises(Misconfigured, match=f"{place} is out of the s") as refused:
+        service.install()
+
+    assert refused.value.hint == (
+        "choose a place below your home or $XDG_RUNTIME_DIR; then again: spotokend service install"
+    )
+    assert not (home / ".local").exists()
+
+
+@pytest.mark.parametrize("variable", ["SPOTOKEND_CONFIG", "SPOTOKEND_SOCK", "XDG_STATE_HOME"])
+def test_a_variable_of_the_service_that_leads_out_of_its_reach(manager, variable):
+    """Of a drop-in, or of the user's whole manager."""
+    manager.environment[variable] = "/tmp/spotokend-nowhere"
+
+    with pytest.raises(Misconfigured, match="/tmp/spotokend-nowhere"):
+        service.install()
+
+
 def test_the_socket_is_not_taken_from_a_daemon_that_runs(manager, home, monkeypatch):
     """One that isn't systemd's: it would go on, and nobody reach it."""
     monkeypatch.setattr(purge, "listening_process", lambda path: 7)

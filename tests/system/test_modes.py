@@ -261,6 +261,56 @@ def test_nothing_is_ever_readable_by_others(sandbox: Sandbox, short_path: Path):
     assert {name: oct(mode) for name, mode in made.items() if mode & 0o077} == {}
 
 
+def test_passphrase_service_and_salvage_are_as_narrow(sandbox: Sandbox, short_path: Path):
+    """The wrapped keys, units, and what is saved of a damaged store."""
+    traced = may_trace(short_path)
+    life = Life(sandbox, short_path, traced=traced)
+    for name, text in (("systemctl", "exit 0"), ("ask", "echo correct horse")):
+        (short_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (short_path / name).chmod(0o700)
+    life.environ["PATH"] = f"{short_path}:{life.environ['PATH']}"
+    life.run("config", "init", "--client-id", APP.client_id)
+    life.run("service", "install")
+    address = f"http://{urlsplit(sandbox.url).netloc}"
+    with life.config.open("a") as config:
+        config.write(f'authorize_url = "{address}/authorize"\ntoken_url = "{address}/api/token"\n')
+        config.write('identity_url = "none"\n')
+        config.write(f'\n[store]\nkey = {{ passphrase = ["{short_path}/ask"] }}\n')
+    store = life.state / "store.sqlite3"
+    for damage in (False, True):
+        if damage:
+            data = bytearray(store.read_bytes())
+            data[4096:8192] = b"\xff" * 4096
+            store.write_bytes(data)
+            (life.state / "store.sqlite3.log").unlink()
+        starting = life.detach()
+        if not damage:
+            until(lambda: logged_in(life))
+        life.run("stop")
+        starting.wait(PATIENCE)
+    names = life.modes()
+    assert {name.rpartition("/")[2] for name in names} >= {
+        "key.wrapped",
+        "spotokend.service",
+        "spotokend.socket",
+    }
+    assert [name for name in names if "store.sqlite3" in name and "damaged" in name]
+    wide = {name for name, mode in names.items() if mode[1:] not in ("rwx------", "rw-------")}
+    assert wide == set()
+    if traced:
+        made = life.made()
+        assert "store.sqlite3" in {Path(name).name for name in made}
+        assert {name: oct(mode) for name, mode in made.items() if mode & 0o077} == {}
+
+
+def logged_in(life: Life) -> bool:
+    """A key takes a moment to be made of a passphrase."""
+    with suppress(spotokend.Locked):
+        life.log_in("main")
+        return True
+    return False
+
+
 def spilled(life: Life) -> None:
     """An answer that the store's disk doesn't take: no file may grow beyond a page of SQLite's."""
     pid = int(life.daemon.socket.with_name("spotokend.sock.pid").read_text())
