@@ -6,12 +6,15 @@ Where Chromium or playwright is missing the tests that ask for it are left out, 
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
@@ -129,9 +132,27 @@ def _trap() -> Iterator[int]:
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def _as_user(executable: str, uid: int) -> Iterator[str]:
+    """A program that starts it as somebody else, whose the profile then is, too."""
+    with tempfile.TemporaryDirectory(prefix="spotokend-") as folder:
+        Path(folder).chmod(0o755)
+        program = Path(folder, "chromium")
+        program.write_text(
+            "#!/bin/sh\n"
+            "for word; do case $word in --user-data-dir=*) profile=${word#*=}; esac; done\n"
+            f'chown -R {uid}:{uid} "$profile"\n'
+            f"exec setpriv --reuid={uid} --regid={uid} --clear-groups --"
+            f' env HOME="$profile" {shlex.quote(executable)} "$@"\n'
+        )
+        program.chmod(0o755)
+        yield str(program)
+
+
+@contextmanager
+def chromium(uid: int | None = None) -> Iterator[Browser]:
     """Chromium with a new profile; from it nothing can be reached that isn't loopback.
 
+    It can be another user's, which takes root: who logs in must be who opens the browser.
     For the tests of one file, not for the whole session: while playwright runs, this thread has a
     running event loop, and tests of other files want one of their own.
     """
@@ -141,7 +162,8 @@ def chromium() -> Iterator[Browser]:
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="a real browser: playwright isn't installed (pip: playwright)"
     )
-    with _trap() as port, playwright.sync_playwright() as driver:
+    program = nullcontext(executable) if uid is None else _as_user(executable, uid)
+    with _trap() as port, program as executable, playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=executable,
             args=[*FLAGS, f"--proxy-server=http://127.0.0.1:{port}"],

@@ -22,7 +22,7 @@ PASSWORD = "correct horse"
 WITHIN = 10.0
 """Seconds for each step; all of them together take one on an idle machine."""
 
-_CALL = """
+CALL = """
 import sys
 import secretstorage
 from secretstorage.util import DBusAddressWrapper, format_secret, open_session
@@ -45,6 +45,7 @@ else:
         password,
     )
 """
+"""A program that does what its arguments say: ``lock``, or ``unlock`` and a password."""
 
 
 class RealKeyring:
@@ -133,7 +134,7 @@ class RealKeyring:
 
     def _ask(self, *arguments: str) -> int:
         return subprocess.run(
-            [sys.executable, "-c", _CALL, *arguments],
+            [sys.executable, "-c", CALL, *arguments],
             env=self.environ,
             stderr=subprocess.DEVNULL,
             check=False,
