@@ -11,10 +11,17 @@ from spotokend.rules.sealing import SealingKey
 class KeptKeys:
     """As the modules of :mod:`spotokend.adapters.keys`."""
 
-    name = "the key in memory"
     lost = "find it"
+    removal = "forget it"
 
-    def __init__(self, *keys: bytes, nap: float | None = None, asks: bool = False) -> None:
+    def __init__(
+        self,
+        *keys: bytes,
+        name: str = "the key in memory",
+        nap: float | None = None,
+        asks: bool = False,
+    ) -> None:
+        self.name = name
         self.keys = [SealingKey(key) for key in keys]
         self.nap = nap
         self.asks = asks

@@ -58,6 +58,7 @@ class Opened:
             ring,
             self.vault,
             random_bytes=os.urandom,
+            place_at=lambda _: self.place,
             unlocked=_nothing,
             tell=lambda _: None,
         )

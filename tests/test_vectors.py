@@ -374,6 +374,7 @@ KINDS = {
     "generation": methods.GENERATION,
     "page size": methods.PAGE_SIZE,
     "boolean": methods.BOOLEAN,
+    "key source": methods.KEY_SOURCE,
 }
 
 

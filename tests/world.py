@@ -153,6 +153,7 @@ class World:
             ring,
             self.vault,
             random_bytes=lambda size: next(numbers).to_bytes(size, "big"),
+            place_at=lambda _: self.place,
             unlocked=self._unlocked,
             tell=lambda _: None,
         )

@@ -208,7 +208,16 @@ COMMANDS: tuple[Command, ...] = (
                 "rekey",
                 "seal everything in the store with a new key",
                 detail="The daemon goes on serving meanwhile. Whatever cuts it off loses nothing: "
-                "the same command goes on.",
+                "the same command goes on. With --to the present key goes to another place, and "
+                "what is left to do is said.",
+                options=(
+                    Option(
+                        "--to",
+                        "SOURCE",
+                        "have the key in file=PATH, keyring=NAME, or under a (new) passphrase: "
+                        "passphrase=pinentry, passphrase=systemd",
+                    ),
+                ),
             ),
         ),
     ),

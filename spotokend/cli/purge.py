@@ -27,11 +27,13 @@ from typing import NamedTuple
 from .. import calls, paths
 from ..adapters.config_file import read_config
 from ..adapters.keys.file import KeyFile
+from ..adapters.keys.passphrase import read_wrapped
 from ..adapters.peercred import read_peer
 from ..adapters.store.sqlite_schema import APPLICATION_ID
 from ..adapters.systemd import UNITS
 from ..errors import DaemonNotRunning, Forbidden, Misconfigured
 from ..rules.config.values import Config, KeyKind, SourceKind
+from ..service.places import WRAPPED, place_of_key
 
 _UNIT_NAMES = "|".join(re.escape(unit) for unit in UNITS)
 _UNIT_FILE = re.compile(rf"(?:{_UNIT_NAMES})|\.(?:{_UNIT_NAMES})\.\d+")
@@ -190,7 +192,8 @@ class _Search:
             self._folders[folder] = True
         self._names.append((paths.runtime_dir(world.environ), _REMINDER))
         self._store(store)
-        self._key(os.path.join(state, "key"))
+        self._key(os.path.join(state, "key"), _no_key)
+        self._key(os.path.join(state, WRAPPED), _no_wrapped)
         config = self._config(_absolute(world, paths.config_path(world.environ)))
         if config is not None:
             store = _absolute(world, config.store.path or store)
@@ -198,7 +201,9 @@ class _Search:
             named = str(key.value) if key is not None and key.kind is KeyKind.FILE else None
             beside = os.path.join(os.path.dirname(store), "key")
             self._store(store)
-            self._key(_absolute(world, named or beside))
+            self._key(_absolute(world, named or beside), _no_key)
+            self._key(os.path.join(os.path.dirname(store), WRAPPED), _no_wrapped)
+            self._kept_elsewhere(config)
             sockets += filter(None, [config.daemon.socket])
             self._client_secrets(config)
         for path in sockets:
@@ -231,11 +236,18 @@ class _Search:
             # By its one true name: taken twice, a lock is refused the second time.
             self._found.locks.add(os.path.join(os.path.realpath(folder), f"{name}.lock"))
 
-    def _key(self, path: str) -> None:
-        if self._ours(path, _no_key):
+    def _key(self, path: str, objection: Callable[[str], str | None]) -> None:
+        if self._ours(path, objection):
             self._names.append(_exactly(path))
         if self._at_home(path):
             self._names.append((os.path.dirname(path), _KEY_DRAFT))
+
+    def _kept_elsewhere(self, config: Config) -> None:
+        """Of what is in no file of ours it is told where it is."""
+        key = config.store.key
+        if key is not None and key.kind in {KeyKind.KEYRING, KeyKind.CREDENTIAL}:
+            place = place_of_key(config)
+            self._found.left[place.name] = f"yours to remove: {place.removal}"
 
     def _socket(self, path: str) -> None:
         self._at_home(path)  # elsewhere too: it is enough that it is a socket, and dead
@@ -352,6 +364,13 @@ def _no_key(path: str) -> str | None:
         if KeyFile(path).read():
             return None
     return "it is no key that spotokend could use"
+
+
+def _no_wrapped(path: str) -> str | None:
+    with suppress(Misconfigured):
+        if read_wrapped(path) is not None:
+            return None
+    return "it is no file with keys under a passphrase of spotokend's"
 
 
 def _no_store(path: str) -> str | None:

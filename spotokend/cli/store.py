@@ -1,4 +1,5 @@
-"""``spotokend store info`` and ``store rekey``: what the logins are kept in, and under which key."""
+"""``spotokend store info`` and ``store rekey``: what the logins are kept in, under which key, and where
+that is."""
 
 from __future__ import annotations
 
@@ -25,6 +26,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Do what the second word says."""
     if arguments.command[-1] == "info":
         _info(as_json=arguments.json, config_path=arguments.config)
+    elif arguments.to is not None:
+        _move(arguments.to)
     else:
         _rekey()
     return 0
@@ -80,6 +83,35 @@ def _held(key: dict[str, Any]) -> str:
         return f"not at hand ({terminal.clean(key['locked'])})"
     newest, *older = key["ids"]
     return f"{newest}, and still {', '.join(older)}" if older else f"{newest}"
+
+
+def _move(words: str) -> None:
+    kind, _, value = words.partition("=")
+    if kind == "file" and value:
+        # The daemon's folder, and its home, are not those of whoever types this.
+        value = os.path.abspath(os.path.expanduser(value))
+        words = f"{kind}={value}"
+    client = Client(timeout=PATIENCE)
+    done: dict[str, Any] = calls.read_map(client.socket_path, client.call("rekey", to=words))
+    # As TOML has it, too; a name or a path has no character that the two would write otherwise.
+    line = f"key = {{ {kind} = {json.dumps(value, ensure_ascii=False)} }}"
+    also_in = done["also_in"]
+    if also_in is None:
+        terminal.say(
+            "The key is under the new passphrase; the old one opens it no more.\n"
+            f"If something else asks for it now, write under [store]: {line}"
+        )
+        return
+    terminal.say(
+        f"{terminal.clean(done['source'])} has the key {done['key']} now, as has"
+        f" {terminal.clean(also_in['source'])}, from where the daemon takes it until you\n"
+        f"  1. write into the configuration, under [store]: {terminal.clean(line)}\n"
+        "  2. start the daemon anew: spotokend service install; without systemd: spotokend stop, and"
+        " start it\n"
+        "  3. make a new key, so that the one in the old place opens nothing any more: spotokend"
+        " store rekey\n"
+        f"  4. remove that: {terminal.clean(also_in['remove'])}"
+    )
 
 
 def _rekey() -> None:

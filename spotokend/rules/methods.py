@@ -2,8 +2,8 @@
 
 Data, from which the server checks calls, ``hello`` lists the methods, and the documentation is
 made. :func:`check` turns the map that came over the socket into arguments that nobody has to look
-at again, or says which one is wrong, how, and what is allowed. It never repeats a value: an
-address or a code is no matter for an error message.
+at again, or says which one is wrong, how, and what is allowed. It never repeats a value, as an
+address or a code is no matter for an error message; but for a misspelt source of a key.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from spotokend.errors import BadRequest, UnknownMethod
+
+from .config.key_reader import writable_source
+from .config.readers import Wrong
+from .config.values import KeySource
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 """Names of accounts and clients: they are parts of paths, of environment files, of URLs."""
@@ -218,6 +222,13 @@ def _boolean(value: object) -> bool:
     return value
 
 
+def _key_source(value: object) -> KeySource:
+    try:
+        return writable_source(_text(value))
+    except Wrong as wrong:
+        raise Unsuitable(f"no place for a key: {wrong.message} ({wrong.hint})") from None
+
+
 _NAME_FORM = "1 to 60 letters, digits, '.', '_' or '-', a letter or a digit first"
 
 ACCOUNT_NAME = Kind(f"a name ({_NAME_FORM})", _name)
@@ -229,6 +240,7 @@ SECONDS = Kind("a finite number of seconds from 0 on", _seconds)
 GENERATION = Kind("an integer from 0 on", _integer(0, 2**64 - 1))
 PAGE_SIZE = Kind(f"an integer from 1 to {PAGE}", _integer(1, PAGE))
 BOOLEAN = Kind("true or false", _boolean)
+KEY_SOURCE = Kind("a string such as keyring=main or file=/PATH", _key_source)
 
 _ACCOUNT = Argument("account", ACCOUNT_NAME, "the account; by default the configured or only one")
 _SCOPES = Argument("scopes", TEXTS, "scopes that the token must have")
@@ -310,7 +322,12 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             Method("reload", Right.ADMINISTER, "Reads the configuration again."),
             Method("stop", Right.ADMINISTER, "Ends the daemon, after what it must still save."),
             Method("unlock", Right.ADMINISTER, "Asks for the store's key now, if it isn't there."),
-            Method("rekey", Right.ADMINISTER, "Seals everything in the store with a new key."),
+            Method(
+                "rekey",
+                Right.ADMINISTER,
+                "Seals everything in the store with a new key; or has its key in another place too.",
+                Argument("to", KEY_SOURCE, "the other place, as under [store] key"),
+            ),
             Method("store_info", Right.ADMINISTER, "What the store is, and which keys it needs."),
         )
     }

@@ -114,7 +114,7 @@ def _run(
     )
     # The socket accepts clients, and so shows that somebody is here, before the loop can heed a
     # signal: one that comes in between waits.
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         with StateLock(f"{store_path}.lock"), listening(socket_path, held) as listener:
             anyio.run(
@@ -131,6 +131,7 @@ def _run(
         raise Misconfigured(f"the store can't be used: {error}") from None
     finally:
         log.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # a start may have ended before the loop
     return 0
 
 
@@ -214,6 +215,7 @@ class Daemon:
             ring,
             vault,
             random_bytes=secrets.token_bytes,
+            place_at=partial(place_of_key, self.registry.config),
             unlocked=self._unlocked,
             tell=lambda error: self.tell(of_key(error, self.clock.wall())),
         )
@@ -281,6 +283,7 @@ class Daemon:
                         self._log("stopping")
                         around.start_soon(self._supervision.ask_for_time)
                         self.keeper.stop()
+                        keys.stop()
                     await server.close()
                 around.cancel_scope.cancel()
         finally:

@@ -291,8 +291,9 @@ class Handlers:
             await self._keys.unlock()
         return NOTHING
 
-    async def _rekey(self, _connection: Connection, _arguments: dict[str, Any]) -> bytes:
-        return wire.pack(await self._keys.rekey())
+    async def _rekey(self, _connection: Connection, arguments: dict[str, Any]) -> bytes:
+        to = arguments.get("to")
+        return wire.pack(await (self._keys.rekey() if to is None else self._keys.move(to)))
 
     async def _tell_of_store(self, _connection: Connection, _arguments: dict[str, Any]) -> bytes:
         with _store_readable():

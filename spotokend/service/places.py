@@ -9,7 +9,7 @@ from spotokend.adapters.keys.credential import CredentialKey
 from spotokend.adapters.keys.file import KeyFile
 from spotokend.adapters.keys.keyring import KeyringKey
 from spotokend.adapters.keys.passphrase import PassphraseKey
-from spotokend.rules.config.values import Config, KeyKind
+from spotokend.rules.config.values import Config, KeyKind, KeySource
 
 from .keys import KeyPlace
 
@@ -22,10 +22,16 @@ def place_of_store(config: Config) -> str:
     return config.store.path or os.path.join(paths.state_dir(), "store.sqlite3")
 
 
-def place_of_key(config: Config) -> KeyPlace:
-    """Where the key is; nothing is read, and no library loaded for it."""
+def place_of_wrapped(config: Config) -> str:
+    """Where a passphrase has its keys, if it has any."""
+    return os.path.join(os.path.dirname(place_of_store(config)), WRAPPED)
+
+
+def place_of_key(config: Config, other: KeySource | None = None) -> KeyPlace:
+    """Where the key is, or would be from that other source; nothing is read, and no library loaded
+    for it."""
     folder = os.path.dirname(place_of_store(config))
-    source = config.store.key
+    source = other or config.store.key
     if source is None:
         return KeyFile(os.path.join(folder, "key"))
     match source.kind:
@@ -35,7 +41,7 @@ def place_of_key(config: Config) -> KeyPlace:
             return CredentialKey(str(source.value))
         case KeyKind.KEYRING:
             return KeyringKey(str(source.value))
-    return PassphraseKey(os.path.join(folder, WRAPPED), source.value)
+    return PassphraseKey(place_of_wrapped(config), source.value)
 
 
 def place_of_socket(config: Config) -> str:

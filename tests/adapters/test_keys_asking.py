@@ -85,6 +85,22 @@ async def test_the_agents_of_systemd_are_asked_by_its_program(tmp_path, monkeypa
     assert await ask("systemd", "Passphrase") == b"--user --no-tty --timeout=0 -n Passphrase:"
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [("--user --system", Declined, "ended with status 1"), ("--no-tty", Misconfigured, "with 257")],
+)
+async def test_a_systemd_that_can_not_ask_users_is_told_from_one_that_was_cancelled(
+    tmp_path, monkeypatch, options, error, words
+):
+    """Its own help says which options it has."""
+    program = tmp_path / "systemd-ask-password"
+    program.write_text(f'#!/bin/sh\n[ "$1" = --help ] && echo "{options}" && exit\nexit 1\n')
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(error, match=words):
+        await ask("systemd", "Passphrase")
+
+
 @pytest.mark.parametrize("asker", ["pinentry", ("not-there",)])
 async def test_a_missing_program_is_named(asker, monkeypatch, tmp_path):
     """With what to install."""

@@ -9,11 +9,13 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import anyio
 import pytest
 
 from spotokend import errors
 from spotokend.adapters import listener
 from spotokend.adapters.config_file import write_new_config
+from spotokend.adapters.keys.passphrase import PassphraseKey
 from spotokend.adapters.lockfile import StateLock
 from spotokend.adapters.store.sqlite_file import open_database
 from spotokend.adapters.store.sqlite_schema import STEPS
@@ -86,6 +88,11 @@ def make_store(path: Path) -> None:
 def make_key(path: Path) -> None:
     path.touch(0o600)
     path.write_bytes(write_keys([SealingKey(bytes(32))]))
+
+
+def make_wrapped(path: Path) -> None:
+    place = PassphraseKey(str(path), ("echo", "correct horse"), cost=2)
+    anyio.run(place.save, [SealingKey(bytes(32))])
 
 
 def make_dead_socket(path: Path) -> None:
@@ -306,6 +313,60 @@ def test_the_key_beside_a_store_that_is_named_belongs_to_it(home):
     home.purge()
 
     assert home.files() == set()
+
+
+@pytest.mark.parametrize("where", ["", "~/data/tokens"])
+def test_the_keys_under_a_passphrase_belong_to_the_store_beside_them(home, where):
+    """Also where nothing in the configuration names a passphrase any more."""
+    home.configure(f'[store]\npath = "{where}"\n' if where else "")
+    store = home.folder / "data" / "tokens" if where else home.state / "store.sqlite3"
+    make_store(store)
+    make_wrapped(store.with_name("key.wrapped"))
+
+    found = home.purge()
+
+    assert home.files() == set()
+    assert found.left == {}
+
+
+def test_what_only_has_the_name_of_wrapped_keys_is_left_elsewhere(home):
+    """Its content is not ours."""
+    home.configure('[store]\npath = "~/data/tokens"\nkey = { passphrase = "pinentry" }\n')
+    make_store(home.folder / "data" / "tokens")
+    mine = home.write(home.folder / "data" / "key.wrapped", "a present")
+
+    found = home.purge()
+
+    assert home.files() == {"data/key.wrapped"}
+    assert found.left == {
+        str(mine): "it is no file with keys under a passphrase of spotokend's",
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "place", "words"),
+    [
+        (
+            'keyring = "main"',
+            "the key main in the keyring",
+            "yours to remove: secret-tool clear application spotokend store main",
+        ),
+        (
+            'credential = "store-key"',
+            "the credential store-key",
+            "yours to remove: the line LoadCredential=store-key of the unit, and what it names",
+        ),
+    ],
+)
+def test_a_key_that_is_in_no_file_of_ours_is_named(home, source, place, words):
+    """With how to remove it: the keyring may be locked now, a credential is its owner's."""
+    home.configure(f"[store]\nkey = {{ {source} }}\n")
+    make_store(home.state / "store.sqlite3")
+
+    found = home.purge()
+
+    assert home.files() == set()
+    assert found.left == {place: words}
 
 
 def test_a_store_that_was_removed_by_hand_leaves_its_family_to_us(home):

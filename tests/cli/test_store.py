@@ -11,6 +11,7 @@ from store_rows import row
 from spotokend.adapters.lockfile import StateLock
 from spotokend.adapters.store.sqlite import SqliteStore
 from spotokend.cli import main
+from spotokend.errors import BadRequest
 
 INFO = {
     "backend": "sqlite",
@@ -116,3 +117,58 @@ def test_a_change_of_keys_says_what_is_left_to_do(daemon, capsys, more, status, 
 
     assert main(["store", "rekey"]) == status
     assert words in capsys.readouterr().err
+
+
+MOVED = DONE | {
+    "source": "the key main in the keyring",
+    "moved": 0,
+    "also_in": {"source": "the key /state/key", "remove": "rm /state/key"},
+}
+
+
+def test_a_change_of_places_says_each_step_that_is_left(daemon, capsys):
+    """The line to write, the new start, the new key, and what is of no use then."""
+    daemon.answers["rekey"] = MOVED
+
+    assert main(["store", "rekey", "--to", "keyring=main"]) == 0
+    assert daemon.asked("rekey") == [{"to": "keyring=main"}]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith(
+        "the key main in the keyring has the key aaaa now, as has the key /state/key,"
+    )
+    assert lines[1].endswith('under [store]: key = { keyring = "main" }')
+    assert "spotokend service install" in lines[2]
+    assert "spotokend store rekey" in lines[3]
+    assert lines[4].endswith("rm /state/key")
+
+
+@pytest.mark.parametrize("typed", ["file=key", "file=./key", "file=~/key"])
+def test_a_path_is_that_of_whoever_types_it(daemon, capsys, tmp_path, monkeypatch, typed):
+    """The daemon has another folder, and perhaps another home."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    daemon.answers["rekey"] = MOVED | {"source": "\x1b"}
+
+    assert main(["store", "rekey", "--to", typed]) == 0
+    assert daemon.asked("rekey") == [{"to": f"file={tmp_path}/key"}]
+    shown = capsys.readouterr().err
+    assert f'key = {{ file = "{tmp_path}/key" }}' in shown
+    assert "\x1b" not in shown
+
+
+def test_another_passphrase_leaves_little_to_do(daemon, capsys):
+    """Only what asks for it may be another."""
+    daemon.answers["rekey"] = DONE | {"also_in": None}
+
+    assert main(["store", "rekey", "--to", "passphrase=pinentry"]) == 0
+    told = capsys.readouterr().err
+    assert "the old one opens it no more" in told
+    assert 'key = { passphrase = "pinentry" }' in told
+
+
+def test_what_is_no_place_for_a_key_is_for_the_daemon_to_say(daemon, capsys):
+    """Which knows them."""
+    daemon.answers["rekey"] = BadRequest("rekey: to is no place for a key")
+
+    assert main(["store", "rekey", "--to", "keyring"]) == 2
+    assert "no place for a key" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spotokend.rules.config.key_reader import key_source
+from spotokend.rules.config.key_reader import key_source, writable_source
 from spotokend.rules.config.readers import Wrong
 from spotokend.rules.config.values import KeyKind, KeySource
 
@@ -59,3 +59,37 @@ def test_a_passphrase_that_stands_there_is_not_repeated():
     with pytest.raises(Wrong) as caught:
         key_source({"passphrase": "correct horse"})
     assert "horse" not in caught.value.message + caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "inner"),
+    [
+        ("file=/a=b", KeyKind.FILE, "/a=b"),
+        ("keyring=main", KeyKind.KEYRING, "main"),
+        ("passphrase=pinentry", KeyKind.PASSPHRASE, "pinentry"),
+        ("passphrase=systemd", KeyKind.PASSPHRASE, "systemd"),
+    ],
+)
+def test_a_place_to_move_to_is_one_word(words, kind, inner):
+    """The source's name, and what it is given in the configuration."""
+    assert writable_source(words) == KeySource(kind, inner)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("keyring", "names no source"),
+        ("keyrin=a", "is no source of a key"),
+        ("keyring=", "keyring: is empty"),
+        ("file=key", "doesn't begin with a slash"),
+        ("file=~/key", "doesn't begin with a slash"),
+        ("credential=store-key", "only you can put a key into a credential"),
+        ("passphrase=pass", "not the passphrase"),
+    ],
+)
+def test_what_keys_can_not_be_moved_to_is_refused_with_the_cure(words, told):
+    """A credential is made by its owner, a program is named by the configuration alone."""
+    with pytest.raises(Wrong) as caught:
+        writable_source(words)
+    assert told in caught.value.message
+    assert caught.value.hint

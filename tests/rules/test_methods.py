@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spotokend.errors import BadRequest, UnknownMethod
+from spotokend.rules.config.values import KeyKind, KeySource
 from spotokend.rules.methods import BOOLEAN, METHODS, Argument, Method, Right, check
 
 CONTRACT = {
@@ -25,7 +26,7 @@ CONTRACT = {
     "reload": [],
     "stop": [],
     "unlock": [],
-    "rekey": [],
+    "rekey": ["to?"],
     "store_info": [],
 }
 FORM = "1 to 60 letters, digits, '.', '_' or '-', a letter or a digit first"
@@ -213,6 +214,26 @@ class TestRefused:
         error = refused(method, **(arguments | ({argument: None} if nil else {})))
         assert error.message.startswith(f"{method}: {argument} is missing; ")
         assert error.hint == f"arguments of {method}: {', '.join(CONTRACT[method])}"
+
+    def test_key_source(self):
+        """The other place of a key is read as from the configuration; text may come as bin."""
+        for words in ("keyring=main", b"keyring=main"):
+            assert check("rekey", {"to": words}) == {"to": KeySource(KeyKind.KEYRING, "main")}
+
+    @pytest.mark.parametrize(
+        ("words", "problem"),
+        [
+            (7, "an integer"),
+            ("keyring=a b", 'no place for a key: keyring: "a b" can\'t be a name'),
+            ("passphrase=correct horse", "no place for a key: passphrase: what asks for the"),
+        ],
+    )
+    def test_no_key_source(self, words, problem):
+        """And a passphrase that stands there by mistake is not repeated."""
+        error = refused("rekey", to=words)
+        assert error.message.startswith(f"rekey: to is {problem}")
+        assert error.message.endswith("a string such as keyring=main or file=/PATH is expected")
+        assert "correct" not in error.message
 
     @pytest.mark.parametrize(
         ("key", "problem"),

@@ -20,6 +20,7 @@ from daemon_process import DaemonProcess
 from world import CONFIG
 
 import spotokend
+from spotokend.adapters.lockfile import AlreadyRunning
 from spotokend.rules.config.parse import parse
 from spotokend.sandbox import (
     Fault,
@@ -30,6 +31,7 @@ from spotokend.sandbox import (
     ready_configuration,
     running,
 )
+from spotokend.service import daemon as daemon_module
 from spotokend.service.daemon import Daemon
 
 
@@ -416,3 +418,32 @@ async def test_an_end_waits_for_no_reload(monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
             await daemon._stop.wait()
             tasks.cancel_scope.cancel()
+
+
+def test_a_start_that_is_refused_leaves_the_signals_as_they_were(short_path, monkeypatch):
+    """They are held back from before the socket is there until the loop can heed them."""
+    config = short_path / "config.toml"
+    config.touch(0o600)
+    config.write_text(CONFIG)
+    monkeypatch.setenv("XDG_STATE_HOME", str(short_path))
+    monkeypatch.setenv("SPOTOKEND_SOCK", str(short_path / "sock"))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    umask = os.umask(0)
+    os.umask(umask)
+    seen = []
+
+    @contextmanager
+    def in_use(_path: str, _held: object) -> Iterator[None]:
+        seen.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        raise AlreadyRunning("somebody is here", None)
+        yield
+
+    monkeypatch.setattr(daemon_module, "listening", in_use)
+    monkeypatch.setattr(daemon_module, "harden", dict)
+    try:
+        with pytest.raises(spotokend.Misconfigured, match="somebody is here"):
+            daemon_module.run(str(config))
+    finally:
+        os.umask(umask)
+    assert seen[0] >= set(daemon_module.SIGNALS)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before

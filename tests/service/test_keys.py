@@ -15,6 +15,7 @@ from spotokend.adapters.spill import SpillError
 from spotokend.adapters.store.base import Row
 from spotokend.errors import Locked, Misconfigured, Unavailable
 from spotokend.rules.account import Fresh, Grant
+from spotokend.rules.config.values import KeyKind, KeySource
 from spotokend.rules.schedule import Boot, Wall
 from spotokend.rules.sealing import KeyRing
 from spotokend.rules.secret import Secret
@@ -46,11 +47,15 @@ class Start:
         self.vault = Vault(store, Rows(ring, clock, random_bytes=os.urandom), self.spill)
         self.told: list[str | None] = []
         self.late = 0
+        self.other = KeptKeys(name="the other place")
+        """Where a source other than the one in use is."""
+        self.in_use_anew = place
         self.keys = Keys(
             place,
             ring,
             self.vault,
             random_bytes=lambda size: NEW[:size],
+            place_at=lambda source: self.other if source else self.in_use_anew,
             unlocked=self._unlocked,
             tell=lambda error: self.told.append(error and error.message),
         )
@@ -195,6 +200,7 @@ async def test_a_change_of_keys_keeps_both_until_everything_has_moved():
         "moved": 1,
         "left": [],
         "kept": [],
+        "also_in": None,
     }
     assert place.saved == [(new, old), (new,)]
     assert await names_in(store) == [new]
@@ -267,3 +273,129 @@ async def test_without_a_key_there_is_nothing_to_change():
     await start.keys.start()
     with pytest.raises(Locked):
         await start.keys.rekey()
+
+
+ELSEWHERE = KeySource(KeyKind.KEYRING, "main")
+
+
+async def started(place: KeptKeys) -> Start:
+    """A start with that place, whose first key has sealed a login."""
+    start = Start(place, await in_use(OLD))
+    await start.keys.start()
+    return start
+
+
+async def test_a_change_of_places_is_a_copy():
+    """The store is not touched, and the place in use neither: the next start finds the key there."""
+    place = KeptKeys(OLD)
+    start = await started(place)
+    (old,) = (key.key_id for key in place.keys)
+
+    done = await start.keys.move(ELSEWHERE)
+
+    assert done == {
+        "key": old,
+        "source": "the other place",
+        "moved": 0,
+        "left": [],
+        "kept": [],
+        "also_in": {"source": "the key in memory", "remove": "forget it"},
+    }
+    assert (place.saved, start.other.saved) == ([], [(old,)])
+    assert await names_in(start.store) == [old]
+    there = Start(start.other, start.store)
+    await there.keys.start()
+    await there.keys.rekey()
+    assert old not in await names_in(start.store)  # what the place before has opens nothing now
+
+
+async def test_a_key_that_was_in_use_before_is_replaced_there():
+    """By a change of places that was given up, a change of keys, and another try."""
+    start = await started(KeptKeys(OLD))
+    await start.keys.move(ELSEWHERE)
+    newest = (await start.keys.rekey())["key"]
+    await start.keys.move(ELSEWHERE)
+    assert [key.key_id for key in start.other.keys] == [newest]
+
+
+async def test_a_foreign_key_in_the_other_place_is_never_overwritten():
+    """It is named, and so is how to remove it."""
+    start = await started(KeptKeys(OLD))
+    start.other = KeptKeys(NEW, name="the other place")
+    with pytest.raises(Misconfigured, match="the other place has the key of something") as caught:
+        await start.keys.move(ELSEWHERE)
+    assert start.other.keys[0].key_id in caught.value.message
+    assert "forget it" in str(caught.value.hint)
+    assert start.other.saved == []
+
+
+async def test_another_process_may_have_been_quicker():
+    """What it has put there meanwhile stays there, and is not taken for ours."""
+    start = await started(KeptKeys(OLD))
+
+    async def too_late(_keys: object) -> None:
+        start.other.keys = KeptKeys(NEW).keys
+
+    start.other.save = too_late
+    with pytest.raises(Misconfigured, match="the key of something else"):
+        await start.keys.move(ELSEWHERE)
+
+
+async def test_another_place_that_is_locked_or_not_to_be_written_changes_nothing():
+    """The words say so, and how to go on; the class of the error stays."""
+    start = await started(KeptKeys(OLD))
+    start.other.locked = True
+    with pytest.raises(Locked, match="nothing has changed: the place is locked") as caught:
+        await start.keys.move(ELSEWHERE)
+    assert str(caught.value.hint).startswith("open it. As a service")
+    start.other.locked = False
+    start.other.trouble = Misconfigured("no room")
+    with pytest.raises(Misconfigured, match="nothing has changed: no room") as caught:
+        await start.keys.move(ELSEWHERE)
+    assert str(caught.value.hint).startswith("try again. ")
+
+
+async def test_the_place_in_use_is_no_other_place():
+    """A new key there is another command."""
+    start = await started(KeptKeys(OLD))
+    start.other = KeptKeys(OLD)
+    with pytest.raises(Misconfigured, match="is where the key is already"):
+        await start.keys.move(ELSEWHERE)
+    assert start.other.saved == []
+
+
+async def test_before_a_change_of_places_the_change_of_keys_is_finished():
+    """Which of two keys the store needs is not for the other place to find out."""
+    start = await started(KeptKeys(OLD, NEW))
+    with pytest.raises(Misconfigured, match="isn't finished") as caught:
+        await start.keys.move(ELSEWHERE)
+    assert "spotokend store rekey" in str(caught.value.hint)
+    assert start.other.saved == []
+
+
+async def test_for_another_passphrase_the_present_one_is_asked_for():
+    """Of the place as it is without what is remembered; who doesn't know it changes nothing."""
+    start = await started(KeptKeys(OLD))
+    start.other, start.in_use_anew = KeptKeys(asks=True), KeptKeys(OLD, asks=True)
+    start.in_use_anew.locked = True
+    with pytest.raises(Locked):
+        await start.keys.move(ELSEWHERE)
+    assert start.other.saved == []
+    start.in_use_anew.locked = False
+
+    done = await start.keys.move(ELSEWHERE)
+
+    assert done["also_in"] is None
+    assert len(start.other.saved) == 1
+    await start.keys.rekey()  # by the new one
+    assert len(start.other.saved) == 3
+
+
+async def test_without_a_key_there_is_none_to_move():
+    """It is locked."""
+    place = KeptKeys(nap=2.0)
+    place.locked = True
+    start = Start(place, StubbornStore())
+    await start.keys.start()
+    with pytest.raises(Locked):
+        await start.keys.move(ELSEWHERE)

@@ -137,3 +137,30 @@ def test_the_wrong_keyring_is_named_and_gets_no_new_key(
     daemon.configure(daemon.config.read_text().replace('"other"', '"main"'))
     with daemon:
         assert token(daemon) == first
+
+
+def test_the_key_moves_from_its_file_into_the_keyring(daemon: DaemonProcess, keyring: RealKeyring):
+    """As the command says it; with the line that it prints, and no login anew."""
+    in_keyring = daemon.config.read_text()
+    daemon.configure(in_keyring.partition("[store]")[0])
+    with daemon:
+        first = token(daemon)
+        locked = daemon.run("store", "rekey", "--to", "keyring=main")
+        assert locked.returncode == 5
+        assert "nothing has changed: the keyring is locked" in locked.stderr
+        assert keyring.unlock(PASSWORD)
+        moved = daemon.run("store", "rekey", "--to", "keyring=main")
+        assert moved.returncode == 0, moved.stderr
+        (key,) = store_info(daemon)["key"]["ids"]
+    assert 'under [store]: key = { keyring = "main" }' in moved.stderr
+    daemon.configure(in_keyring)
+    with daemon:
+        assert token(daemon) == first
+        assert store_info(daemon)["key"]["ids"] == [key]
+        assert daemon.run("store", "rekey").returncode == 0
+        assert key not in store_info(daemon)["sealed_by"]
+        old = next(daemon.folder.rglob("state/spotokend/key"))
+        assert moved.stderr.rstrip().endswith(f"rm {old}")
+        old.unlink()
+    with daemon:
+        assert token(daemon) == first

@@ -23,7 +23,9 @@ LONGEST_LINE = 1002
 _MOST_BYTES = 64 * 1024
 
 SYSTEMD = ("systemd-ask-password", "--user", "--no-tty", "--timeout=0", "-n")
-"""Asks by the agents of the user's session; that is for privileged users only before systemd 257."""
+"""Asks by the agents of the user's own session. They, and ``--user``, came with systemd 257: before,
+the only agents are the system's, and asking those is root's (https://systemd.io/PASSWORD_AGENTS/,
+"Unprivileged Per-User Password Agents")."""
 
 
 class Declined(Exception):
@@ -40,7 +42,11 @@ async def ask(asker: str | tuple[str, ...], prompt: str, wrong: str | None = Non
     if asker == "pinentry":
         return await _pinentry(prompt, wrong)
     if asker == "systemd":
-        return await _printed((*SYSTEMD, f"{wrong or ''} {prompt}:".strip()))
+        try:
+            return await _printed((*SYSTEMD, f"{wrong or ''} {prompt}:".strip()))
+        except Declined:
+            await _see_that_users_are_asked()  # else nobody was
+            raise
     assert isinstance(asker, tuple)
     return await _printed(asker)
 
@@ -67,6 +73,15 @@ async def _printed(command: tuple[str, ...]) -> bytes:
     if done.returncode != 0:
         raise Declined(f"{command[0]} ended with status {done.returncode}")
     return _given(done.stdout[:_MOST_BYTES].removesuffix(b"\n").removesuffix(b"\r"))
+
+
+async def _see_that_users_are_asked() -> None:
+    told = await anyio.run_process([SYSTEMD[0], "--help"], stderr=subprocess.DEVNULL, check=False)
+    if b"--user" not in told.stdout:
+        raise Misconfigured(
+            "the systemd of this host can't ask its users for a passphrase: that came with 257",
+            hint='under [store] key use passphrase = "pinentry", or a program that prints it',
+        )
 
 
 def _given(passphrase: bytes) -> bytes:

@@ -32,6 +32,7 @@ class CredentialKey:
     def __init__(self, credential: str) -> None:
         self.credential = credential
         self.name = f"the credential {credential}"
+        self.removal = f"the line LoadCredential={credential} of the unit, and what it names"
         self.lost = (
             f"in the unit's [Service] section: LoadCredential={credential}:/path/to/the/key; a new"
             f" one is printed by: {MAKE}"

@@ -8,6 +8,7 @@ is replaced still held what was read from it.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import tempfile
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ class KeyFile:
             f"restore {path} from a backup; if there is none, move the store away and"
             " log in again (spotokend login)"
         )
+        self.removal = f"rm {shlex.quote(path)}"
         self._seen: tuple[str, ...] = ()
 
     async def load(self) -> list[SealingKey]:

@@ -46,6 +46,7 @@ class KeyringKey:
     def __init__(self, store: str) -> None:
         self.store = store
         self.name = f"the key {store} in the keyring"
+        self.removal = f"secret-tool clear application {APPLICATION} store {store}"
         self.lost = (
             "see that the right keyring is the default one; if the key is gone for good, move the"
             " store away and log in again (spotokend login)"

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import os
+import shlex
 import stat
 import tempfile
 from collections.abc import Sequence
@@ -68,6 +69,7 @@ class PassphraseKey:
             f"restore {path} from a backup; if there is none, move the store away and log in again"
             " (spotokend login)"
         )
+        self.removal = f"rm {shlex.quote(path)}"
         self._asker = asker
         self._cost = cost
         self._known: tuple[Wrapped, bytes] | None = None
@@ -80,7 +82,7 @@ class PassphraseKey:
             Locked: the passphrase was not given, or was wrong.
             Misconfigured: nobody can be asked, or the file holds something else.
         """
-        wrapped = await to_thread.run_sync(_read, self.path)
+        wrapped = await to_thread.run_sync(read_wrapped, self.path)
         if wrapped is None:
             return []
         if self._known is not None and self._known[0].salt == wrapped.salt:
@@ -157,7 +159,12 @@ class PassphraseKey:
             raise _unusable(self.path, str(error.strerror)) from error
 
 
-def _read(path: str) -> Wrapped | None:
+def read_wrapped(path: str) -> Wrapped | None:
+    """What the file says; None: there is none. Blocks.
+
+    Raises:
+        Misconfigured: it holds something else.
+    """
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -8,6 +8,8 @@ from .values import KeyKind, KeySource
 ASKERS = ("pinentry", "systemd")
 """What can ask for a passphrase by its own name."""
 
+_WRITABLE = "file=PATH, keyring=NAME, passphrase=pinentry or passphrase=systemd"
+
 
 def key_source(value: object) -> KeySource:
     """A path, or a table that names one source."""
@@ -33,6 +35,27 @@ def key_source(value: object) -> KeySource:
         return KeySource(KeyKind(word), _READERS[KeyKind(word)](inner))
     except Wrong as wrong:
         raise Wrong(f"{word}: {wrong.message}", wrong.hint) from None
+
+
+def writable_source(words: str) -> KeySource:
+    """A source that keys can be moved to, as it is named on one line: ``keyring=main``.
+
+    Not a program that prints the passphrase: whoever may name one to the daemon could have it run
+    anything. The configuration alone names those.
+    """
+    kind, equals, value = words.partition("=")
+    if not equals:
+        raise Wrong("names no source", f"use {_WRITABLE}")
+    source = key_source({kind: value})
+    if source.kind is KeyKind.CREDENTIAL:
+        raise Wrong(
+            "only you can put a key into a credential",
+            "put the key in use where LoadCredential= of the unit takes it from, and name it in the"
+            " configuration (docs/security.md, The key)",
+        )
+    if source.kind is KeyKind.FILE and not value.startswith("/"):
+        raise Wrong("the path doesn't begin with a slash", "use file=/PATH")  # whose folder is it?
+    return source
 
 
 def _credential(value: object) -> str:
