@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -93,6 +94,17 @@ def become_unsaved(world: World) -> int:
     served_from_memory(world, before + 1)
     assert world.provider.rotations("alice") == rotations + 1
     return int(before + 1)
+
+
+@contextmanager
+def redeemed(world: World) -> Iterator[None]:
+    """A block in which a refresh token is used up, and the answer has not come yet."""
+    rotations = world.provider.rotations("alice")
+    world.provider.sandbox.provider.faults.add(Fault(kind="slow", seconds=2.0, count=1))
+    with world.begin("refresh", account="alice"):
+        # "refreshing" begins earlier, with the intent.
+        world.until("alice", lambda _: world.provider.rotations("alice") > rotations)
+        yield
 
 
 def served_from_memory(world: World, generation: int) -> None:
@@ -224,12 +236,8 @@ def test_the_program_does_not_end_with_the_only_copy(world: World, disk: SmallDi
 def test_a_failed_fsync_and_a_kill(plain_world: World):
     """The kernel may have kept what it said it had not: the same answer is then saved twice."""
     world = plain_world
-    slowly = Fault(kind="slow", seconds=1.0, count=1)
-    world.provider.sandbox.provider.faults.add(slowly)
     before = world.ask("token", account="alice")["generation"]
-    asked = world.begin("refresh", account="alice")
-    world.until("alice", lambda status: status["state"] == "refreshing")
-    with asked, failing(world.daemon.pid, "EIO", "fdatasync", below=world.folder):
+    with redeemed(world), failing(world.daemon.pid, "EIO", "fdatasync", below=world.folder):
         world.until("alice", lambda status: status["failures"] > 0)
         served_from_memory(world, before + 1)
         world.daemon.kill()
@@ -349,10 +357,7 @@ def test_a_store_that_is_moved_away_and_back(plain_world: World):
     world.until("alice", lambda status: status["state"] == "fresh")
     generation = renew(world)
 
-    slowly = Fault(kind="slow", seconds=1.0, count=1)
-    world.provider.sandbox.provider.faults.add(slowly)
-    with world.begin("refresh", account="alice"):
-        world.until("alice", lambda status: status["state"] == "refreshing")
+    with redeemed(world):
         world.folder.rename(away)
         world.until("alice", lambda status: status["failures"] > 0)
     served_from_memory(world, generation + 1)
