@@ -129,6 +129,7 @@ _communicate_silently = subprocess.Popen.communicate
 _read_captured = pytest.CaptureFixture.readouterr
 _make_folder = tempfile.mkdtemp
 _remove_folder = shutil.rmtree
+_clean_up = tempfile.TemporaryDirectory.cleanup
 
 
 def _start(process: Any, args: Any, *more: Any, **named: Any) -> None:
@@ -179,11 +180,21 @@ def _mkdtemp(*how: Any, **named: Any) -> Any:
 
 
 def _rmtree(path: Any, *how: Any, **named: Any) -> Any:
+    _goes(path)
+    return _remove_folder(path, *how, **named)
+
+
+def _cleanup(folder: Any) -> None:
+    # It has the name rmtree from its import on, in some releases of Python.
+    _goes(folder.name)
+    _clean_up(folder)
+
+
+def _goes(path: Any) -> None:
     name = os.path.realpath(path)
     if _is_searched(name):
         _look_into(Path(name))
         _searched.discard(name)
-    return _remove_folder(path, *how, **named)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -196,6 +207,7 @@ def pytest_configure(config: pytest.Config) -> None:
     patch.setattr(pytest.CaptureFixture, "readouterr", _readouterr)
     patch.setattr(tempfile, "mkdtemp", _mkdtemp)
     patch.setattr(shutil, "rmtree", _rmtree)
+    patch.setattr(tempfile.TemporaryDirectory, "cleanup", _cleanup)
     config.add_cleanup(patch.undo)
 
 

@@ -41,7 +41,7 @@ class Call:
 
 def record(pid: int, act: Callable[[], object], folder: Path) -> list[Call]:
     """The calls :data:`OF_INTEREST` that all threads of ``pid`` make while ``act`` runs, in order."""
-    output = folder / "strace"
+    output = folder / "strace.secret"  # it shows how an answer with a token is written
     wanted = f"trace={','.join(OF_INTEREST)}"
     with _attached("-f", "-y", "-s", "64", "-e", wanted, "-o", str(output), "-p", str(pid)):
         act()

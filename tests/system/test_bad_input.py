@@ -965,12 +965,12 @@ def test_a_client_that_the_provider_refuses_is_status_2_and_a_reload_cures_it(
     sandbox: Sandbox, short_path: Path
 ):
     """The wrong secret: told as the configuration's mistake, mended without a restart."""
-    secret = short_path / "secret"
+    secret = short_path / "client.secret"
     secret.touch(mode=0o600)
     secret.write_text("not-the-secret")
     configuration = (
         '[clients.machine]\nclient_id = "sandbox-secret-client"\nflow = "client_credentials"\n'
-        f'client_secret = {{ file = "secret" }}\ntoken_url = "{sandbox.url}/api/token"\n'
+        f'client_secret = {{ file = "client.secret" }}\ntoken_url = "{sandbox.url}/api/token"\n'
     )
     with DaemonProcess(short_path, configuration) as daemon:
         done = daemon.run("token")
