@@ -10,6 +10,8 @@ from spotokend.rules.config.values import (
     SPOTIFY_SCOPES,
     ClientConfig,
     Config,
+    KeyKind,
+    KeySource,
     SecretSource,
     SourceKind,
 )
@@ -72,6 +74,20 @@ def test_a_literal_secret_does_not_show():
     """Printing a configuration shows no secret."""
     source = SecretSource(SourceKind.LITERAL, Secret("client-secret-1"))
     assert "client-secret-1" not in repr(dataclasses.replace(CLIENT, client_secret=source))
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (KeySource(KeyKind.FILE, "/keys/store"), "/keys/store"),
+        (KeySource(KeyKind.KEYRING, "main"), "keyring main"),
+        (KeySource(KeyKind.PASSPHRASE, ("ask-me", "--twice")), "passphrase ask-me"),
+    ],
+    ids=str,
+)
+def test_the_source_of_a_key_in_words(source: KeySource, words: str):
+    """As people are told of it; of a command, its name."""
+    assert str(source) == words
 
 
 @pytest.mark.parametrize("name", ["a", "0", "main", "Work.2_b-c", "x" * 60])
