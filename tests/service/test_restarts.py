@@ -197,7 +197,11 @@ async def test_a_crash_loop_that_dies_of_its_own_requests_backs_off(accounts):
         asked = await killed_while_asking(world, MANY, during=0)
         # In the first two rounds all of them are on their way: a single crash is an accident.
         assert 5 <= len(asked) <= 3 * accounts + 600 / 30 + 12
-        assert min(b - a for a, b in itertools.pairwise(asked[-8:])) > 10
+        # The gate lets any of those go that are due, so one may still be at its short pauses late.
+        late = [at for at in asked if at > asked[-1] - 300]
+        assert len(late) <= 300 / 30 + 4 * (accounts - 1)
+        if accounts == 1:
+            assert min(b - a for a, b in itertools.pairwise(asked[-8:])) > 10
 
 
 async def test_an_account_in_doubt_backs_off_in_it_whoever_waits():
