@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from .readers import Wrong, did_you_mean, either, file, kind_of, name, show, text
+from collections.abc import Mapping
+
+from .readers import (
+    Reader,
+    Wrong,
+    credential,
+    either,
+    file,
+    is_command,
+    kind_of,
+    name,
+    only_source,
+)
 from .values import KeyKind, KeySource
 
 ASKERS = ("pinentry", "systemd")
@@ -21,20 +33,8 @@ def key_source(value: object) -> KeySource:
         return KeySource(KeyKind.FILE, file(value))
     if not isinstance(value, dict):
         raise Wrong(f"a path or a table belongs here, not {kind_of(value)}", cure)
-    kinds = [kind.value for kind in KeyKind]
-    for word in value:
-        if word not in kinds:
-            raise Wrong(
-                f"{show(word)} is no source of a key{did_you_mean(word, kinds)}",
-                f"use {either(kinds)}",
-            )
-    if len(value) != 1:
-        raise Wrong("names more than one source" if value else "names no source", cure)
-    [(word, inner)] = value.items()
-    try:
-        return KeySource(KeyKind(word), _READERS[KeyKind(word)](inner))
-    except Wrong as wrong:
-        raise Wrong(f"{word}: {wrong.message}", wrong.hint) from None
+    word, inner = only_source(value, _READERS, "a key", cure)
+    return KeySource(KeyKind(word), inner)
 
 
 def writable_source(words: str) -> KeySource:
@@ -58,23 +58,11 @@ def writable_source(words: str) -> KeySource:
     return source
 
 
-def _credential(value: object) -> str:
-    credential = text(value)
-    if "/" in credential or credential in {".", ".."}:
-        raise Wrong("the name of a credential has no slash", "write the name of LoadCredential=")
-    return credential
-
-
 def _asker(value: object) -> str | tuple[str, ...]:
     """Who asks for the passphrase."""
     if isinstance(value, str) and value in ASKERS:
         return value
-    if (
-        isinstance(value, list)
-        and value
-        and all(isinstance(word, str) and "\0" not in word for word in value)
-        and value[0].strip()
-    ):
+    if is_command(value):
         return tuple(value)
     # A string is not shown: somebody may have put the passphrase itself here.
     raise Wrong(
@@ -83,9 +71,9 @@ def _asker(value: object) -> str | tuple[str, ...]:
     )
 
 
-_READERS = {
+_READERS: Mapping[str, Reader] = {
     KeyKind.FILE: file,
-    KeyKind.CREDENTIAL: _credential,
+    KeyKind.CREDENTIAL: credential,
     KeyKind.KEYRING: name,
     KeyKind.PASSPHRASE: _asker,
 }

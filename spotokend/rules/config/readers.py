@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import SplitResult, urlsplit
 
 from spotokend.rules.secret import Secret
@@ -297,28 +297,41 @@ def secret_source(value: object) -> SecretSource:
         return SecretSource(SourceKind.LITERAL, Secret(value))
     if not isinstance(value, dict):
         raise Wrong(f"a table belongs here, not {kind_of(value)}", cure)
-    for word in value:
-        if word not in _SOURCES:
+    word, inner = only_source(value, _SOURCES, "a secret", cure)
+    return SecretSource(SourceKind(word), inner)
+
+
+def only_source(
+    table: Mapping[str, object], readers: Mapping[str, Reader], of: str, cure: str
+) -> tuple[str, Any]:
+    """The one source that the table names, and what is read of it; ``of`` what it is a source."""
+    for word in table:
+        if word not in readers:
             raise Wrong(
-                f"{show(word)} is no source of a secret{did_you_mean(word, _SOURCES)}",
-                f"use {either(_SOURCES)}",
+                f"{show(word)} is no source of {of}{did_you_mean(word, readers)}",
+                f"use {either(readers)}",
             )
-    if len(value) != 1:
-        raise Wrong("names more than one source" if value else "names no source", cure)
-    [(word, inner)] = value.items()
+    if len(table) != 1:
+        raise Wrong("names more than one source" if table else "names no source", cure)
+    [(word, inner)] = table.items()
     try:
-        return SecretSource(SourceKind(word), _SOURCES[word](inner))
+        return word, readers[word](inner)
     except Wrong as wrong:
         raise Wrong(f"{word}: {wrong.message}", wrong.hint) from None
 
 
-def _command(value: object) -> tuple[str, ...]:
-    if not (
+def is_command(value: object) -> TypeGuard[list[str]]:
+    """Whether it is a program and its arguments."""
+    return (
         isinstance(value, list)
-        and value
+        and bool(value)
         and all(isinstance(word, str) and "\0" not in word for word in value)
-        and value[0].strip()
-    ):
+        and bool(value[0].strip())
+    )
+
+
+def _command(value: object) -> tuple[str, ...]:
+    if not is_command(value):
         raise Wrong(
             "the program and its arguments belong here, as an array of strings",
             'such as ["pass", "show", "spotify"]; no shell reads it',
@@ -326,11 +339,12 @@ def _command(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _credential(value: object) -> str:
-    credential = text(value)
-    if "/" in credential or credential in {".", ".."}:
+def credential(value: object) -> str:
+    """The name of a credential of systemd."""
+    found = text(value)
+    if "/" in found or found in {".", ".."}:
         raise Wrong("the name of a credential has no slash", "write the name of LoadCredential=")
-    return credential
+    return found
 
 
 def _item(value: object) -> str:
@@ -355,7 +369,7 @@ def _variable(value: object) -> str:
 _SOURCES: Mapping[str, Reader] = {
     "file": file,
     "command": _command,
-    "credential": _credential,
+    "credential": credential,
     "keyring": _item,
     "env": _variable,
 }
